@@ -1,0 +1,85 @@
+"""Bring the databases to today's schema. Running it again changes nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import psycopg
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from db.policies import apply_policies
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """What one database was brought to."""
+
+    shard: int
+    history: str
+    revision: str
+
+
+def migrate(
+    shards: Sequence[str], partitions: int, report: Callable[[Migrated], None] = lambda _: None
+) -> None:
+    """Migrate the catalogue (first shard) and every shard, and map partitions to shards.
+
+    Args:
+        shards: PostgreSQL DSNs; the first also holds the catalogue.
+        partitions: of the topic; a partition that is already mapped stays where it is.
+        report: called after each history that was brought up to date.
+    """
+    for number, dsn in enumerate(shards):
+        engine = sa.create_engine(sqlalchemy_url(dsn), poolclass=sa.NullPool)
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.text("SET lock_timeout = '10s'"))
+                connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
+                connection.commit()
+                histories = ("catalogue", "shard") if number == 0 else ("shard",)
+                for history in histories:
+                    report(Migrated(number, history, _upgrade(connection, history)))
+                if number == 0:
+                    _map_partitions(connection, partitions, len(shards))
+        finally:
+            engine.dispose()
+        with psycopg.connect(dsn, autocommit=True) as plain:
+            apply_policies(cast("psycopg.Connection[object]", plain))
+
+
+def sqlalchemy_url(dsn: str) -> str:
+    """A libpq URL as SQLAlchemy wants it."""
+    for scheme in ("postgresql://", "postgres://"):
+        if dsn.startswith(scheme):
+            return "postgresql+psycopg://" + dsn.removeprefix(scheme)
+    return dsn
+
+
+def _upgrade(connection: sa.Connection, history: str) -> str:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS / history))
+    config.attributes["connection"] = connection
+    config.attributes["version_table"] = f"alembic_version_{history}"
+    command.upgrade(config, "head")
+    connection.commit()
+    version = sa.text(f"SELECT version_num FROM alembic_version_{history}")  # noqa: S608 - our own names
+    revision = str(connection.execute(version).scalar_one())
+    connection.commit()
+    return revision
+
+
+def _map_partitions(connection: sa.Connection, partitions: int, shards: int) -> None:
+    """Give each partition that has no shard yet one, round robin."""
+    connection.execute(
+        sa.text(
+            "INSERT INTO shard_map (kafka_partition, shard) "
+            "SELECT p, p % :shards FROM generate_series(0, :last) AS p ON CONFLICT DO NOTHING"
+        ),
+        {"shards": shards, "last": partitions - 1},
+    )
+    connection.commit()

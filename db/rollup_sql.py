@@ -1,0 +1,35 @@
+"""The SQL of a rollup, written from the catalogue. Identifiers come from the catalogue alone."""
+
+from datetime import timedelta
+
+from db.rollups import Rollup
+
+
+def _interval(length: timedelta) -> str:
+    return f"INTERVAL '{int(length.total_seconds() // 3600)} hours'"
+
+
+def create_rollup(rollup: Rollup) -> str:
+    """The continuous aggregate, WITH NO DATA: a migration never refreshes."""
+    bucket = f"time_bucket({_interval(rollup.bucket)}, {rollup.time_column})"
+    computed = dict(rollup.computed)
+    dimensions = [
+        f"{computed[name]} AS {name}" if name in computed else name for name in rollup.dimensions
+    ]
+    measures = [f"{measure.expression} AS {measure.name}" for measure in rollup.measures]
+    selected = ",\n       ".join([f"{bucket} AS bucket", "merchant_id", *dimensions, *measures])
+    groups = ", ".join(str(number) for number in range(1, 3 + len(dimensions)))
+    where = f"\n WHERE {rollup.where}" if rollup.where else ""
+    return (
+        f"CREATE MATERIALIZED VIEW {rollup.name}\n"
+        "  WITH (timescaledb.continuous, timescaledb.materialized_only = "
+        f"{'false' if rollup.real_time else 'true'},\n"
+        "        timescaledb.create_group_indexes = false) AS\n"
+        f"SELECT {selected}\n  FROM {rollup.source}{where}\n GROUP BY {groups}\n"
+        "  WITH NO DATA"
+    )
+
+
+def index_rollup(rollup: Rollup) -> str:
+    """The one index that every question uses."""
+    return f"CREATE INDEX {rollup.name}_merchant ON {rollup.name} (merchant_id, bucket)"

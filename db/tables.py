@@ -1,0 +1,186 @@
+"""Every table, once. Migrations create them, the copier and the planner read them.
+
+Two groups live in two metadatas, because they live in different databases: the *catalogue*
+(merchants, keys, shard map) only in the first shard's, the *shard* tables in every shard's.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TIMESTAMP
+from sqlalchemy.types import BigInteger, Boolean, Integer, SmallInteger, Text
+
+catalogue = sa.MetaData()
+shard = sa.MetaData()
+
+Instant = TIMESTAMP(timezone=True)
+
+
+def _required(name: str, kind: sa.types.TypeEngine[object]) -> sa.Column[object]:
+    return sa.Column(name, kind, nullable=False)
+
+
+def _now(name: str) -> sa.Column[object]:
+    return sa.Column(name, Instant, nullable=False, server_default=sa.text("now()"))
+
+
+merchant = sa.Table(
+    "merchant",
+    catalogue,
+    sa.Column("merchant_id", BigInteger, sa.Identity(always=False), primary_key=True),
+    _required("name", Text()),
+    sa.Column("timezone", Text, nullable=False, server_default="UTC"),
+    sa.Column("currency", Text, nullable=False, server_default="EUR"),
+    _now("created_at"),
+)
+
+api_key = sa.Table(
+    "api_key",
+    catalogue,
+    sa.Column("key_id", BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("merchant_id", BigInteger, sa.ForeignKey("merchant.merchant_id"), nullable=True),
+    sa.Column("name", Text, nullable=False, server_default=""),
+    _required("key_hash", BYTEA()),  # SHA-256 of a 256-bit random key: no salt, no stretching needed
+    _required("hint", Text()),  # the first characters, so that a person can tell keys apart
+    _required("scopes", ARRAY(Text)),
+    _now("created_at"),
+    sa.Column("expires_at", Instant),
+    sa.Column("revoked_at", Instant),
+    sa.UniqueConstraint("key_hash", name="api_key_hash_unique"),
+    sa.CheckConstraint(
+        "merchant_id IS NOT NULL OR 'admin' = ANY (scopes)", name="api_key_has_an_owner"
+    ),
+)
+
+shard_map = sa.Table(
+    "shard_map",
+    catalogue,
+    sa.Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    _required("shard", Integer()),  # index into FOOTFALL_SHARDS
+)
+
+events = sa.Table(
+    "events",
+    shard,
+    _required("merchant_id", BigInteger()),
+    _required("ts", Instant),
+    _required("event", Text()),
+    _required("visitor", BigInteger()),  # the first 64 bits of a fixed hash of visitor_id
+    _required("visitor_register", SmallInteger()),
+    _required("visitor_rank", SmallInteger()),
+    sa.Column("session", BigInteger),
+    sa.Column("event_id", Text),
+    sa.Column("page", Text),
+    _required("source", Text()),
+    _required("channel", Text()),
+    sa.Column("campaign", Text),
+    sa.Column("utm_medium", Text),
+    sa.Column("utm_term", Text),
+    sa.Column("utm_content", Text),
+    sa.Column("country", Text),
+    _required("device", Text()),
+    sa.Column("browser", Text),
+    sa.Column("os", Text),
+    _required("is_bot", Boolean()),
+    sa.Column("value_minor", BigInteger),  # integer minor units of `currency`
+    sa.Column("currency", Text),
+    sa.Column("order_id", Text),
+    _required("counted", Boolean()),  # false: a purchase whose order_id had been counted before
+    _required("units", Integer()),
+    sa.Column("properties", sa.JSON),
+    _required("kafka_partition", Integer()),
+    _required("log_offset", BigInteger()),
+    _required("logged_at", Instant),  # the broker's time of append
+)
+
+event_items = sa.Table(
+    "event_items",
+    shard,
+    _required("merchant_id", BigInteger()),
+    _required("ts", Instant),
+    _required("event", Text()),
+    _required("product_id", Text()),
+    _required("quantity", Integer()),
+    sa.Column("price_minor", BigInteger),
+    sa.Column("currency", Text),
+    _required("is_bot", Boolean()),
+    _required("counted", Boolean()),
+    _required("kafka_partition", Integer()),
+    _required("log_offset", BigInteger()),
+    _required("item_index", SmallInteger()),
+)
+
+rejected_event = sa.Table(
+    "rejected_event",
+    shard,
+    _required("topic_id", Text()),
+    _required("kafka_partition", Integer()),
+    _required("log_offset", BigInteger()),
+    _required("logged_at", Instant),
+    sa.Column("merchant_id", BigInteger),
+    sa.Column("event_id", Text),
+    _required("reason", Text()),
+    sa.Column("field", Text),
+    _required("detail", Text()),
+    sa.Column("raw", BYTEA),  # NULL only for a message that had no value (a tombstone)
+)
+
+duplicate_event = sa.Table(
+    "duplicate_event",
+    shard,
+    _required("merchant_id", BigInteger()),
+    _required("ts", Instant),
+    _required("event_id", Text()),
+    _required("kafka_partition", Integer()),
+    _required("log_offset", BigInteger()),
+    _required("logged_at", Instant),
+)
+
+first_order = sa.Table(
+    "first_order",
+    shard,
+    sa.Column("merchant_id", BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("order_id", Text, primary_key=True),
+    _required("ts", Instant),
+    _required("kafka_partition", Integer()),
+    _required("log_offset", BigInteger()),
+)
+
+ingest_offset = sa.Table(
+    "ingest_offset",
+    shard,
+    sa.Column("topic", Text, primary_key=True),
+    sa.Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    _required("topic_id", Text()),
+    _required("next_offset", BigInteger()),
+    sa.Column("leader_epoch", Integer),
+    # every event that the log held up to this instant of log time is in the tables
+    sa.Column("applied_until", Instant),
+    sa.Column("halted_reason", Text),
+)
+
+ingest_batch = sa.Table(
+    "ingest_batch",
+    shard,
+    _required("topic_id", Text()),
+    _required("kafka_partition", Integer()),
+    _required("start_offset", BigInteger()),
+    _required("end_offset", BigInteger()),  # half-open
+    _required("messages", BigInteger()),  # fewer than the range where the log is sparse
+    _required("event_rows", BigInteger()),
+    _required("item_rows", BigInteger()),
+    _required("rejects", BigInteger()),
+    _required("duplicates", BigInteger()),
+    sa.Column("min_ts", Instant),
+    sa.Column("max_ts", Instant),
+    _required("min_logged_at", Instant),
+    _required("max_logged_at", Instant),
+    _required("logic_version", Integer()),
+    _now("committed_at"),
+)
+
+refresh_state = sa.Table(
+    "refresh_state",
+    shard,
+    sa.Column("rollup", Text, primary_key=True),
+    # batches whose transaction began before this instant are in the rollup
+    _required("refreshed_at", Instant),
+)
