@@ -1,0 +1,60 @@
+"""The nouns of processing: what was consumed, the bounds it must keep, and what came of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+UTC_MICROS = pl.Datetime("us", "UTC")
+
+REJECT_SCHEMA = {
+    "kafka_partition": pl.Int32,
+    "log_offset": pl.Int64,
+    "logged_at": UTC_MICROS,
+    "merchant_id": pl.Int64,
+    "event_id": pl.String,
+    "reason": pl.String,
+    "field": pl.String,
+    "detail": pl.String,
+    "raw": pl.Binary,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Messages of the topic, as columns of one length."""
+
+    values: list[bytes | None]
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    logged_ms: npt.NDArray[np.int64]  # the broker's time of append, epoch milliseconds
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, places: npt.NDArray[np.int64]) -> "Messages":
+        """The messages at these places, in their order."""
+        return Messages(
+            [self.values[place] for place in places.tolist()],
+            self.partitions[places],
+            self.offsets[places],
+            self.logged_ms[places],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far event time may lie from log time."""
+
+    max_age_days: int = 365
+    max_ahead_s: int = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """Rows for `events`, rows for `event_items`, and rejects: every message is in one of them."""
+
+    rows: pl.DataFrame
+    items: pl.DataFrame
+    rejects: pl.DataFrame

@@ -1,0 +1,317 @@
+"""From raw messages to typed columns: every event that keeps the contract, and every reject.
+
+The columnar pass may be stricter than the contract, never laxer: what it does not understand is
+looked at row by row (`events.check`), and what is right after all is written again in the plainest
+form and goes through the columns once more. So both ways give one verdict.
+"""
+
+import io
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from events.batch import REJECT_SCHEMA, Limits, Messages
+from events.check import (
+    MAX_ITEMS,
+    MAX_MERCHANT_ID,
+    MAX_MESSAGE_BYTES,
+    MAX_PROPERTIES,
+    MAX_PROPERTIES_BYTES,
+    MAX_QUANTITY,
+    ORDER_EVENTS,
+    TEXT_LIMITS,
+    Event,
+    Rejection,
+    check,
+    encode,
+)
+from events.countries import COUNTRIES
+from events.money import EXPONENTS, MAX_WHOLE_DIGITS
+from events.reasons import Reason
+
+ITEM = pl.Struct({"product_id": pl.String, "quantity": pl.Int64, "price": pl.String})
+SCHEMA: Final = {
+    "merchant_id": pl.Int64,
+    "event": pl.String,
+    "timestamp": pl.String,
+    "event_id": pl.String,
+    "visitor_id": pl.String,
+    "session_id": pl.String,
+    "url": pl.String,
+    "referrer": pl.String,
+    "user_agent": pl.String,
+    "ip": pl.String,
+    "country": pl.String,
+    "value": pl.String,
+    "currency": pl.String,
+    "order_id": pl.String,
+    "product_id": pl.String,
+    "quantity": pl.Int64,
+    "items": pl.List(ITEM),
+    "properties": pl.String,
+}
+_TEXT: Final = (*TEXT_LIMITS, "event", "country", "currency")
+_CHUNK: Final = 256  # lines that are looked at one by one because one of them is broken
+_NAIVE: Final = "%Y-%m-%dT%H:%M:%S%.f"
+_ZONED: Final = "%Y-%m-%dT%H:%M:%S%.f%:z"
+
+
+class _Properties(msgspec.Struct):
+    properties: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_properties = msgspec.json.Decoder(_Properties).decode
+_raw_properties = attrgetter("properties")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Columns of the contract's fields for the accepted events, and the rejects.
+
+    `events` has `place` (index into the batch) and `ts_ms` beside the contract's fields, and
+    `properties` as the JSON text that was sent.
+    """
+
+    events: pl.DataFrame
+    rejects: pl.DataFrame
+
+
+def decode(messages: Messages, limits: Limits) -> Decoded:
+    """Decode a batch; never raises for what a message holds."""
+    good, suspects = _columns(messages, np.arange(len(messages)), list(messages.values), limits)
+    frames = [good]
+    rejections: list[tuple[int, Rejection]] = []
+    if suspects.size:
+        mended: list[tuple[int, bytes]] = []
+        for place in suspects.tolist():
+            verdict = check(
+                messages.values[place], now_ms=int(messages.logged_ms[place]), limits=limits
+            )
+            if isinstance(verdict, Rejection):
+                rejections.append((place, verdict))
+            else:
+                mended.append((place, plainest(verdict)))
+        if mended:
+            places = np.array([place for place, _ in mended])
+            again, refused = _columns(messages, places, [line for _, line in mended], limits)
+            frames.append(again)
+            rejections += [(place, _NOT_UNDERSTOOD) for place in refused.tolist()]
+    events = pl.concat(frames).sort("place") if len(frames) > 1 else good
+    return Decoded(events, _reject_frame(messages, rejections))
+
+
+_NOT_UNDERSTOOD: Final = Rejection(Reason.INVALID, None, "a value that the columns do not hold")
+
+
+def plainest(event: Event) -> bytes:
+    """The event in the form that the columns understand best."""
+    if isinstance(event.value, float):
+        event.value = f"{event.value:.4f}"
+    for item in event.items or []:
+        if isinstance(item.price, float):
+            item.price = f"{item.price:.4f}"
+    return encode(event)
+
+
+def _columns(
+    messages: Messages, places: np.ndarray, lines: list[bytes | None], limits: Limits
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """The rows among `lines` that pass every rule, and the places of the others."""
+    frame, unread = _parse(lines)
+    kept = np.delete(places, unread) if unread.size else places
+    if unread.size:
+        dropped = set(unread.tolist())
+        lines = [line for at, line in enumerate(lines) if at not in dropped]
+    frame = frame.with_columns(
+        pl.Series("place", kept, pl.Int64),
+        pl.Series("logged_ms", messages.logged_ms[kept], pl.Int64),
+    )
+    frame = _with_properties(frame, lines)
+    frame = frame.with_columns(_epoch_ms(frame))
+    frame = frame.with_columns(_keeps_the_rules(frame, limits).fill_null(value=False).alias("ok"))
+    if frame.get_column("ok").all():
+        return frame.drop("ok"), places[unread]
+    good = frame.filter("ok").drop("ok")
+    doubtful = frame.filter(~pl.col("ok")).get_column("place").to_numpy()
+    return good, np.sort(np.concatenate([places[unread], doubtful]))
+
+
+def _parse(lines: list[bytes | None]) -> tuple[pl.DataFrame, np.ndarray]:
+    """Parse strictly; where that fails, leave out the smallest pieces that cannot be parsed."""
+    whole = _parse_strictly(lines)
+    if whole is not None:
+        return whole, np.empty(0, np.int64)
+    if len(lines) <= 1:
+        return pl.DataFrame(schema=SCHEMA), np.arange(len(lines))
+    frames: list[pl.DataFrame] = []
+    unread: list[np.ndarray] = []
+    step = _CHUNK if len(lines) > _CHUNK else max(1, len(lines) // 8)
+    for start in range(0, len(lines), step):
+        frame, left = _parse(lines[start : start + step])
+        frames.append(frame)
+        unread.append(left + start)
+    return pl.concat(frames), np.concatenate(unread)
+
+
+def _parse_strictly(lines: list[bytes | None]) -> pl.DataFrame | None:
+    try:
+        joined = b"\n".join(lines)  # type: ignore[arg-type]  # a tombstone (None) raises TypeError
+    except TypeError:
+        return None
+    if joined.count(b"\n") != len(lines) - 1:
+        return None
+    try:
+        frame = pl.read_ndjson(io.BytesIO(joined), schema=SCHEMA)
+    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
+        return None
+    # Blank lines are passed over by the parser: the rows would no longer stand for the messages.
+    return frame if frame.height == len(lines) else None
+
+
+def _with_properties(frame: pl.DataFrame, lines: list[bytes | None]) -> pl.DataFrame:
+    """Replace `properties` by the bytes that were sent: the parser would not escape them again."""
+    given = frame.get_column("properties").is_not_null().arg_true()
+    if given.is_empty():
+        return frame
+    raws = list(map(_raw_properties, map(_properties, map(lines.__getitem__, given.to_list()))))  # type: ignore[arg-type]  # parsed lines are bytes
+    texts = pl.Series("properties", list(map(bytes, raws)), pl.Binary).cast(pl.String)
+    return frame.with_columns(
+        pl.lit(None, pl.String).alias("properties")
+    ).with_columns(frame.get_column("properties").scatter(given, texts))
+
+
+def _epoch_ms(frame: pl.DataFrame) -> pl.Series:
+    """Event time as epoch milliseconds; log time where none was given, null where unreadable."""
+    texts = frame.get_column("timestamp")
+    zulu = texts.str.ends_with("Z")
+    if texts.null_count() == 0 and zulu.all():
+        return _parsed(texts.str.strip_suffix("Z"), _NAIVE).alias("ts_ms")
+    nothing = pl.lit(None, pl.String)
+    forms = frame.select(
+        zulu=pl.when(zulu).then(texts.str.strip_suffix("Z")).otherwise(nothing),
+        digits=pl.when(texts.str.len_bytes() <= 15).then(texts).otherwise(nothing),
+    )
+    read = pl.DataFrame(
+        {
+            "zulu": _parsed(forms.get_column("zulu"), _NAIVE),
+            "zoned": _parsed(texts, _ZONED),
+            "digits": forms.get_column("digits").cast(pl.Int64, strict=False),
+            "missing": frame.get_column("logged_ms"),
+        }
+    )
+    given = pl.coalesce("zulu", "zoned", "digits")
+    return read.select(
+        pl.when(texts.is_null()).then("missing").otherwise(given).alias("ts_ms")
+    ).to_series()
+
+
+def _parsed(texts: pl.Series, pattern: str) -> pl.Series:
+    moments = texts.str.to_datetime(pattern, time_unit="us", strict=False, exact=True)
+    return moments.dt.epoch("us") // 1000
+
+
+def _keeps_the_rules(frame: pl.DataFrame, limits: Limits) -> pl.Expr:
+    """Each rule as a condition that is true for what certainly keeps it."""
+    age = pl.col("logged_ms") - pl.col("ts_ms")
+    names = frame.get_column("event").unique()
+    good_names = names.filter(names.str.contains(r"\A[a-z][a-z0-9_]{0,63}\z"))
+    rules = [
+        pl.col("merchant_id").is_between(1, MAX_MERCHANT_ID),
+        pl.col("event").is_in(good_names.implode()),
+        pl.col("visitor_id").str.len_bytes() > 0,
+        age <= limits.max_age_days * 86_400_000,
+        age >= -limits.max_ahead_s * 1000,
+        ~pl.col("event").is_in(sorted(ORDER_EVENTS)) | (pl.col("order_id").str.len_bytes() > 0),
+        _absent_or("quantity", pl.col("quantity").is_between(1, MAX_QUANTITY)),
+    ]
+    present = [name for name in _TEXT if frame.get_column(name).null_count() < frame.height]
+    rules += [_absent_or(name, _plain_text(name)) for name in present]
+    for name, members in (("country", COUNTRIES), ("currency", EXPONENTS)):
+        if name in present:
+            value = pl.col(name).str.to_uppercase() if name == "country" else pl.col(name)
+            rules.append(_absent_or(name, value.is_in(sorted(members))))
+    if frame.get_column("value").null_count() < frame.height:
+        rules.append(_absent_or("value", amount_is_good(pl.col("value"), pl.col("currency"))))
+    if frame.get_column("items").null_count() < frame.height:
+        rules.append(pl.lit(_items_are_good(frame)))
+    if frame.get_column("properties").null_count() < frame.height:
+        text = pl.col("properties")
+        rules.append(
+            _absent_or(
+                "properties",
+                (text.str.len_bytes() <= MAX_PROPERTIES_BYTES)
+                & (text.str.count_matches(":", literal=True) <= MAX_PROPERTIES)
+                & text.str.starts_with("{")
+                & ~text.str.slice(1).str.contains_any(["{", "[", "\\u"]),
+            )
+        )
+    return pl.all_horizontal(rules)
+
+
+def _absent_or(name: str, rule: pl.Expr) -> pl.Expr:
+    return pl.col(name).is_null() | rule.fill_null(value=False)
+
+
+def _plain_text(name: str) -> pl.Expr:
+    """Short enough in bytes, no NUL, and not an object or a list taken for text."""
+    value = pl.col(name)
+    rule = (value.str.len_bytes() <= TEXT_LIMITS.get(name, 64)) & ~value.str.contains_any(["\0"])
+    return rule & ~value.str.starts_with("{") & ~value.str.starts_with("[")
+
+
+def amount_is_good(value: pl.Expr, currency: pl.Expr) -> pl.Expr:
+    """Whether a decimal string is an amount that the currency can hold."""
+    exponent = currency.replace_strict(EXPONENTS, default=None, return_dtype=pl.Int64)
+    fraction = value.str.splitn(".", 2).struct.field("field_1").str.strip_chars_end("0")
+    shape = rf"\A\d{{1,{MAX_WHOLE_DIGITS}}}(\.\d+)?\z"
+    return value.str.contains(shape) & (fraction.str.len_bytes().fill_null(0) <= exponent)
+
+
+def _items_are_good(frame: pl.DataFrame) -> pl.Series:
+    """For each event, whether all its items keep their rules."""
+    listed = frame.select(pl.int_range(pl.len()).alias("row"), "items", "currency").filter(
+        pl.col("items").list.len() > 0
+    )
+    if listed.is_empty():
+        return pl.Series("items_ok", [True]).new_from_index(0, frame.height)
+    items = listed.explode("items").unnest("items")
+    price = pl.col("price").is_null() | amount_is_good(pl.col("price"), pl.col("currency"))
+    product = pl.col("product_id")
+    good = (
+        (product.str.len_bytes().is_between(1, TEXT_LIMITS["product_id"]))
+        & ~product.str.contains_any(["\0"])
+        & ~product.str.starts_with("{")
+        & ~product.str.starts_with("[")
+        & (pl.col("quantity").is_null() | pl.col("quantity").is_between(1, MAX_QUANTITY))
+        & price
+    )
+    bad = items.filter(~good.fill_null(value=False)).get_column("row")
+    many = listed.filter(pl.col("items").list.len() > MAX_ITEMS).get_column("row")
+    ok = np.ones(frame.height, dtype=bool)
+    ok[pl.concat([bad, many]).unique().to_numpy()] = False
+    return pl.Series("items_ok", ok)
+
+
+def _reject_frame(messages: Messages, rejections: list[tuple[int, Rejection]]) -> pl.DataFrame:
+    rejections.sort(key=lambda rejection: rejection[0])
+    places = np.array([place for place, _ in rejections], np.int64)
+    whys = [why for _, why in rejections]
+    raws = [messages.values[place] for place in places.tolist()]
+    return pl.DataFrame(
+        {
+            "kafka_partition": messages.partitions[places],
+            "log_offset": messages.offsets[places],
+            "logged_at": messages.logged_ms[places] * 1000,
+            "merchant_id": [why.merchant_id for why in whys],
+            "event_id": [why.event_id for why in whys],
+            "reason": [str(why.reason) for why in whys],
+            "field": [why.field for why in whys],
+            "detail": [why.detail for why in whys],
+            "raw": raws,
+        },
+        schema_overrides=REJECT_SCHEMA,
+    )

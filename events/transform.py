@@ -1,0 +1,109 @@
+"""From decoded columns to the rows of `events` and `event_items`: today's processing logic.
+
+A change of what these functions compute is a new LOGIC_VERSION and a reprocess.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from events import enrich
+from events.batch import UTC_MICROS, Limits, Messages, Processed
+from events.decode import decode
+from events.enrich import Enrichment
+from events.identity import hashed, registers
+from events.money import EXPONENTS
+
+LOGIC_VERSION: Final = 1
+
+ROW_COLUMNS: Final = (
+    "merchant_id ts event visitor visitor_register visitor_rank session event_id page source "
+    "channel campaign utm_medium utm_term utm_content country device browser os is_bot "
+    "value_minor currency order_id counted units properties kafka_partition log_offset logged_at"
+).split()
+ITEM_COLUMNS: Final = (
+    "merchant_id ts event product_id quantity price_minor currency is_bot counted "
+    "kafka_partition log_offset item_index"
+).split()
+
+
+def process(messages: Messages, *, limits: Limits, enrichment: Enrichment) -> Processed:
+    """Rows, items and rejects of a batch of messages; pure, and total over what they hold."""
+    decoded = decode(messages, limits)
+    frame = _with_places(decoded.events, messages)
+    frame = enrich.split_url(frame)
+    frame = enrich.campaign_parameters(frame)
+    frame = enrich.traffic_source(frame)
+    frame = enrich.user_agents(frame, enrichment.agents)
+    frame = enrich.countries(frame, enrichment.countries)
+    items = _items(frame)
+    frame = _with_units(frame, items)
+    return Processed(_rows(frame), items.select(ITEM_COLUMNS), decoded.rejects)
+
+
+def _with_places(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
+    places = frame.get_column("place").to_numpy()
+    return frame.with_columns(
+        pl.Series("kafka_partition", messages.partitions[places], pl.Int32),
+        pl.Series("log_offset", messages.offsets[places], pl.Int64),
+        (pl.col("ts_ms") * 1000).cast(UTC_MICROS).alias("ts"),
+        (pl.col("logged_ms") * 1000).cast(UTC_MICROS).alias("logged_at"),
+        pl.lit(value=True).alias("counted"),
+    )
+
+
+def minor_units(value: pl.Expr, currency: pl.Expr) -> pl.Expr:
+    """A decimal string as integer minor units of its currency."""
+    exponent = currency.replace_strict(EXPONENTS, default=None, return_dtype=pl.Int64)
+    parts = value.str.splitn(".", 2)
+    whole = parts.struct.field("field_0").cast(pl.Int64)
+    digits = parts.struct.field("field_1").fill_null("").str.pad_end(4, "0").str.slice(0, 4)
+    ten_thousandths = whole * 10_000 + digits.cast(pl.Int64)
+    return ten_thousandths // pl.lit(10, pl.Int64).pow(4 - exponent)
+
+
+def _items(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row a product of an event; a top-level product_id is shorthand for one item."""
+    common = [
+        "place", "merchant_id", "ts", "event", "currency", "is_bot", "counted",
+        "kafka_partition", "log_offset",
+    ]  # fmt: skip
+    listed = (
+        frame.filter(pl.col("items").list.len() > 0)
+        .select(*common, "items", pl.int_ranges(pl.col("items").list.len()).alias("item_index"))
+        .explode("items", "item_index")
+        .unnest("items")
+    )
+    single = frame.filter(
+        pl.col("product_id").is_not_null() & (pl.col("items").list.len().fill_null(0) == 0)
+    ).select(*common, "product_id", "quantity", price=pl.lit(None, pl.String), item_index=pl.lit(0))
+    columns = [*common, "product_id", "quantity", "price", "item_index"]
+    both = pl.concat(
+        [part.select(columns).with_columns(pl.col("item_index").cast(pl.Int16)) for part in (listed, single)]
+    )
+    return both.with_columns(
+        pl.col("quantity").fill_null(1).cast(pl.Int32),
+        minor_units(pl.col("price"), pl.col("currency")).alias("price_minor"),
+    )
+
+
+def _with_units(frame: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    if items.is_empty():
+        return frame.with_columns(pl.lit(0, pl.Int32).alias("units"))
+    units = items.group_by("place").agg(pl.col("quantity").cast(pl.Int64).sum().alias("units"))
+    return frame.join(units, on="place", how="left", maintain_order="left").with_columns(
+        pl.col("units").fill_null(0).cast(pl.Int32)
+    )
+
+
+def _rows(frame: pl.DataFrame) -> pl.DataFrame:
+    frame = frame.with_columns(
+        hashed("visitor_id").alias("visitor"),
+        pl.when(pl.col("session_id") != "").then(hashed("session_id")).alias("session"),
+        pl.col("utm_campaign").alias("campaign"),
+        minor_units(pl.col("value"), pl.col("currency")).alias("value_minor"),
+    )
+    register, rank = registers(frame.get_column("visitor").to_numpy())
+    return frame.with_columns(
+        pl.Series("visitor_register", register, pl.Int16), pl.Series("visitor_rank", rank, pl.Int16)
+    ).select(ROW_COLUMNS)

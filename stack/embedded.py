@@ -1,0 +1,72 @@
+"""Broker and databases together, as one context manager."""
+
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stack.broker import Broker
+from stack.database import Database
+from stack.parts import Say, say_to_stderr
+
+
+class EmbeddedStack:
+    """Starts on entry, leaves no process behind on exit.
+
+    Args:
+        data_dir: keeps log and tables between runs; without it both are thrown away at the end.
+        shards: how many databases.
+        say: told, in a sentence, what is being fetched or started.
+    """
+
+    def __init__(
+        self, data_dir: Path | None = None, shards: int = 1, say: Say = say_to_stderr
+    ) -> None:
+        self._thrown_away = (
+            Path(tempfile.mkdtemp(prefix="footfall-")) if data_dir is None else None
+        )
+        root = data_dir or self._thrown_away
+        assert root is not None  # noqa: S101 - one of the two is set
+        self.broker = Broker(root / "kafka", say)
+        self.databases = [
+            Database(data_dir / f"shard-{number}" if data_dir else None, say)
+            for number in range(shards)
+        ]
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """For FOOTFALL_KAFKA_BOOTSTRAP."""
+        return self.broker.bootstrap
+
+    @property
+    def shards(self) -> list[str]:
+        """DSNs, for FOOTFALL_SHARDS."""
+        return [database.dsn for database in self.databases]
+
+    def __enter__(self) -> Self:
+        parts = [self.broker, *self.databases]
+        try:
+            with ThreadPoolExecutor(len(parts)) as starters:
+                for started in [starters.submit(part.start) for part in parts]:
+                    started.result()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End every part and throw away what was not to be kept."""
+        for part in (self.broker, *self.databases):
+            part.stop()
+        if self._thrown_away is not None:
+            shutil.rmtree(self._thrown_away, ignore_errors=True)
