@@ -1,0 +1,49 @@
+"""Connections to the shards."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+# A stalled client must not hold a transaction, nor a stalled server a client, for ever.
+WRITER_SETTINGS: Final = {
+    "application_name": "footfall-ingest",
+    "timezone": "UTC",
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "30s",
+    "lock_timeout": "5s",
+}
+READER_SETTINGS: Final = {
+    "application_name": "footfall-api",
+    "timezone": "UTC",
+    "statement_timeout": "10s",
+    "default_transaction_read_only": "on",
+    "jit": "off",
+}
+
+
+async def open_pool(
+    dsn: str, settings: dict[str, str], *, size: int, command_timeout: float = 90.0
+) -> asyncpg.Pool:
+    """A pool on the shard's primary that does not need the shard to be there yet."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        server_settings=settings,
+        command_timeout=command_timeout,
+        timeout=10,
+    )
+
+
+async def shard_map(catalogue: asyncpg.Pool) -> dict[int, int]:
+    """Partition to shard number, for every partition of the topic."""
+    rows = await catalogue.fetch("SELECT kafka_partition, shard FROM shard_map")
+    return {row["kafka_partition"]: row["shard"] for row in rows}
+
+
+async def open_pools(
+    dsns: Sequence[str], settings: dict[str, str], *, size: int
+) -> list[asyncpg.Pool]:
+    """One pool a shard, in the order of the DSNs."""
+    return [await open_pool(dsn, settings, size=size) for dsn in dsns]

@@ -1,0 +1,22 @@
+"""The nouns of the pipeline."""
+
+from dataclasses import dataclass
+
+from db.ledger import Span
+from events.batch import Messages, Processed
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages of one shard, with the spans they cover. Spans ride beside the data, untouched."""
+
+    messages: Messages
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A batch and what came of it, ready to be loaded."""
+
+    batch: Batch
+    processed: Processed

@@ -1,0 +1,296 @@
+"""Reading the topic: one consumer of the group, its offsets taken from the shards and no one else.
+
+The consumer lives on one thread of its own. Its calls are never cancelled: a cancelled `consume`
+would drop messages in silence.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import methodcaller
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import structlog
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from db.ledger import Held, Span
+from events.batch import Messages
+from ingester.batch import Batch
+from ingester.settings import IngestSettings
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE: Final = 10_000
+POLL_S: Final = 0.1
+ASSIGN_WITHIN_S: Final = 60.0
+_LOST: Final = frozenset(
+    {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - librdkafka's names
+)
+
+T = TypeVar("T")
+
+HeldOffsets = Callable[[str, dict[int, int]], Awaitable[list[Held]]]
+Halt = Callable[[int, str], Awaitable[None]]
+
+_value: Final = methodcaller("value")
+_partition: Final = methodcaller("partition")
+_offset: Final = methodcaller("offset")
+_timestamp: Final = methodcaller("timestamp")
+_error: Final = methodcaller("error")
+
+
+class AssignmentError(Exception):
+    """The shards could not say where to read on: the consumer must not poll again."""
+
+
+@dataclass(slots=True)
+class _Position:
+    next_offset: int
+
+
+class TopicReader:
+    """The consumer and what it was assigned; an async context manager."""
+
+    def __init__(
+        self, settings: IngestSettings, held_offsets: HeldOffsets, halt: Halt
+    ) -> None:
+        self._settings = settings
+        self._held_offsets = held_offsets
+        self._halt = halt
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka")
+        self._loop = asyncio.get_running_loop()
+        self._positions: dict[int, _Position] = {}
+        self._failed: BaseException | None = None
+        self.on_assigned: Callable[[set[int]], None] = lambda _: None
+        self.topic_id = ""
+        common = {"bootstrap.servers": settings.bootstrap, **settings.kafka_options}
+        self._admin = AdminClient(common)
+        self._consumer = Consumer(
+            {
+                **common,
+                "group.id": settings.group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "queued.max.messages.kbytes": 65_536,
+                "queued.min.messages": 100_000,
+                "max.poll.interval.ms": 300_000,
+                "session.timeout.ms": 10_000,
+                "check.crcs": True,
+            }
+        )
+
+    async def open(self) -> None:
+        """Learn the topic's id and join the group.
+
+        Raises:
+            KafkaException: the topic does not exist or the broker does not answer.
+        """
+        self.topic_id = await self._on_thread(self._describe)
+        await self._on_thread(
+            lambda: self._consumer.subscribe([self._settings.topic], on_assign=self._assign, on_revoke=self._revoked, on_lost=self._revoked)
+        )
+
+    async def close(self) -> None:
+        """Leave the group."""
+        await self._on_thread(self._consumer.close)
+        self._thread.shutdown()
+
+    async def read(self) -> list[Message]:
+        """Up to 10,000 messages; an empty list when there are none for a moment.
+
+        Raises:
+            AssignmentError: this consumer can no longer be trusted with its partitions.
+        """
+        messages: list[Message] = await self._on_thread(
+            lambda: self._consumer.consume(AT_ONCE, POLL_S)
+        )
+        if self._failed is not None:
+            raise AssignmentError("cannot take up partitions") from self._failed
+        if any(map(_error, messages)):
+            return await self._without_errors(messages)
+        return messages
+
+    def batch(self, messages: list[Message], partitions: set[int]) -> Batch | None:
+        """Messages as columns, of those partitions that are still ours and follow on.
+
+        The spans begin where the last batch ended, so that offsets the log leaves out (transaction
+        markers) are covered, and the ranges in the ledger touch.
+        """
+        taken = Messages(
+            values=list(map(_value, messages)),
+            partitions=np.fromiter(map(_partition, messages), np.int32, len(messages)),
+            offsets=np.fromiter(map(_offset, messages), np.int64, len(messages)),
+            logged_ms=np.fromiter(
+                (stamp for _, stamp in map(_timestamp, messages)), np.int64, len(messages)
+            ),
+        )
+        spans = []
+        keep = np.zeros(len(taken), bool)
+        for partition in np.unique(taken.partitions).tolist():
+            position = self._positions.get(partition)
+            here = taken.partitions == partition
+            if partition not in partitions or position is None:
+                continue
+            here &= taken.offsets >= position.next_offset
+            if not here.any():
+                continue
+            keep |= here
+            end = int(taken.offsets[here].max()) + 1
+            newest = int(taken.logged_ms[here].max())
+            logged_at = datetime.fromtimestamp(newest / 1000, UTC)
+            spans.append(Span(partition, position.next_offset, end, logged_at))
+            position.next_offset = end
+        if not spans:
+            return None
+        return Batch(taken if keep.all() else taken.take(np.flatnonzero(keep)), tuple(spans))
+
+    async def pause(self, partitions: set[int]) -> None:
+        """Ask for no more of these until `resume`."""
+        await self._on_thread(lambda: self._consumer.pause(self._places(partitions)))
+
+    async def resume(self, partitions: set[int]) -> None:
+        """Ask for these again."""
+        await self._on_thread(lambda: self._consumer.resume(self._places(partitions)))
+
+    async def reload(self, partitions: set[int]) -> None:
+        """Go back to where the shards say these stand: the fence was moved by another."""
+        ours = partitions & set(self._positions)
+        if ours:
+            held = await self._held_offsets(self.topic_id, dict.fromkeys(ours, 0))
+            await self._on_thread(lambda: self._seek(held))
+
+    async def log_ends(self) -> tuple[datetime, dict[int, int]]:
+        """An instant, and where the log of each of our partitions ended at it or later."""
+        seen_at = datetime.now(UTC)
+        places = {
+            TopicPartition(self._settings.topic, partition): OffsetSpec.latest()
+            for partition in self._positions
+        }
+        if not places:
+            return seen_at, {}
+        asked = self._admin.list_offsets(places, request_timeout=10)
+        ends = {}
+        for place, answer in asked.items():
+            result = await asyncio.wrap_future(answer)
+            ends[place.partition] = result.offset
+        return seen_at, ends
+
+    async def current_topic_id(self) -> str:
+        """The id that the topic's name has now."""
+        return await asyncio.to_thread(self._describe)
+
+    @property
+    def partitions(self) -> set[int]:
+        """What we read now."""
+        return set(self._positions)
+
+    def _describe(self) -> str:
+        answer = self._admin.describe_topics(
+            TopicCollection([self._settings.topic]), request_timeout=10
+        )
+        return str(answer[self._settings.topic].result().topic_id)
+
+    def _places(self, partitions: set[int]) -> list[TopicPartition]:
+        return [
+            TopicPartition(self._settings.topic, partition)
+            for partition in sorted(partitions & set(self._positions))
+        ]
+
+    def _seek(self, held: list[Held]) -> None:
+        for each in held:
+            if each.partition in self._positions:
+                self._positions[each.partition] = _Position(each.next_offset)
+                self._consumer.seek(
+                    TopicPartition(self._settings.topic, each.partition, each.next_offset)
+                )
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Runs within `consume`, on its thread. Were it to raise, the client would go on from
+        wherever Kafka likes: so it never raises, and a failure ends this consumer."""
+        try:
+            gained = {place.partition for place in partitions}
+            low: dict[int, tuple[int, int]] = {}
+            for partition in gained:
+                bounds = consumer.get_watermark_offsets(
+                    TopicPartition(self._settings.topic, partition), timeout=30
+                )
+                low[partition] = bounds
+            asked = self._held_offsets(self.topic_id, {p: first for p, (first, _) in low.items()})
+            held = asyncio.run_coroutine_threadsafe(_awaited(asked), self._loop).result(
+                ASSIGN_WITHIN_S
+            )
+            readable = []
+            for each in held:
+                reason = self._why_not(each, *low[each.partition])
+                if reason is None:
+                    self._positions[each.partition] = _Position(each.next_offset)
+                    readable.append(
+                        TopicPartition(self._settings.topic, each.partition, each.next_offset)
+                    )
+                else:
+                    asyncio.run_coroutine_threadsafe(
+                        _awaited(self._halt(each.partition, reason)), self._loop
+                    ).result(ASSIGN_WITHIN_S)
+            consumer.incremental_assign(readable)
+            self.on_assigned(gained)
+            log.info("assigned", partitions=sorted(self._positions))
+        except Exception as error:  # noqa: BLE001 - see the docstring: nothing may escape
+            self._failed = error
+
+    def _why_not(self, held: Held, low: int, high: int) -> str | None:
+        """Why a partition cannot be read on without losing or mistaking events."""
+        if held.topic_id != self.topic_id:
+            return (
+                f"the topic was re-created (id {held.topic_id} before, {self.topic_id} now): "
+                "its offsets mean other events; reprocess from the new log"
+            )
+        if held.next_offset < low:
+            return (
+                f"offsets {held.next_offset} to {low - 1} have left the log unread: "
+                "replay them from an archive"
+            )
+        if held.next_offset > high:
+            return f"the log was truncated to {high}, we had read up to {held.next_offset}"
+        return None
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        for place in partitions:
+            self._positions.pop(place.partition, None)
+        log.info("revoked", partitions=[place.partition for place in partitions])
+
+    async def _without_errors(self, messages: list[Message]) -> list[Message]:
+        good = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                good.append(message)
+            elif error.code() in _LOST:
+                partition = message.partition()
+                if partition is not None:
+                    self._positions.pop(partition, None)
+                    await self._halt(partition, f"{error.str()}: nothing is skipped in silence")
+            elif error.fatal():
+                raise KafkaException(error)
+            else:
+                log.warning("kafka", error=error.str())
+        return good
+
+    async def _on_thread(self, call: Callable[[], Any]) -> Any:
+        """Run on the consumer's thread, shielded from cancellation."""
+        return await asyncio.shield(self._loop.run_in_executor(self._thread, call))
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable

@@ -1,0 +1,167 @@
+"""A client's retry counts once: the same merchant, timestamp and event id within the window.
+
+A rotating Bloom filter says which events may have been seen; the table has the last word on those,
+so the answer is exact, the memory bounded, and a restart or a replay decides alike.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from rbloom import Bloom
+
+from events.batch import UTC_MICROS
+from events.identity import hashed
+
+FILTER_KEYS: Final = 4_000_000
+FALSE_POSITIVES: Final = 0.01
+_ROWS_AT_ONCE: Final = 20_000
+_ODD_1: Final = np.uint64(0x9E3779B97F4A7C15)
+_ODD_2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+
+_STORED: Final = """
+SELECT asked.place, max(stored.logged_at) AS logged_at
+  FROM unnest($1::int8[], $2::int8[], $3::timestamptz[], $4::text[])
+       AS asked (place, merchant_id, ts, event_id)
+  JOIN events AS stored
+    ON stored.merchant_id = asked.merchant_id AND stored.ts = asked.ts
+   AND stored.event_id = asked.event_id
+ WHERE stored.ts BETWEEN $5 AND $6
+ GROUP BY asked.place
+"""
+
+_RECENT_WINDOW: Final = """
+SELECT max(max_logged_at) AS newest FROM ingest_batch WHERE kafka_partition = $1
+"""
+
+_RECENT: Final = """
+SELECT merchant_id, ts, event_id FROM events
+ WHERE kafka_partition = $1 AND event_id IS NOT NULL AND logged_at >= $2
+   AND ts >= (SELECT min(min_ts) FROM ingest_batch
+               WHERE kafka_partition = $1 AND max_logged_at >= $2)
+"""
+
+
+class RecentKeys:
+    """Which keys may have been seen within the window: filters of bounded size, oldest dropped."""
+
+    def __init__(self, window: timedelta) -> None:
+        self.window = window
+        self._filters: list[_Filter] = []
+        self._warm: set[int] = set()
+
+    def forget(self, partitions: set[int]) -> None:
+        """Another may have written these meanwhile: their recent keys must be read again."""
+        self._warm -= partitions
+
+    async def warm_up(self, connection: asyncpg.Connection, partitions: set[int]) -> None:
+        """Fill the filters from the table for partitions that are new to us."""
+        for partition in sorted(partitions - self._warm):
+            newest = await connection.fetchval(_RECENT_WINDOW, partition)
+            if newest is not None:
+                cursor = await connection.cursor(_RECENT, partition, newest - self.window)
+                while rows := await cursor.fetch(_ROWS_AT_ONCE):
+                    self.add(_key(_as_frame(rows)), newest)
+            self._warm.add(partition)
+
+    def maybe_seen(self, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """True wherever a key may have been added; never false where it has been."""
+        listed = keys.tolist()
+        seen = np.zeros(len(listed), np.bool_)
+        for part in self._filters:
+            seen |= np.fromiter(map(part.keys.__contains__, listed), np.bool_, len(listed))
+        return seen
+
+    def add(self, keys: npt.NDArray[np.int64], logged_at: datetime) -> None:
+        """Remember keys that were logged up to `logged_at`."""
+        self._filters = [f for f in self._filters if logged_at - f.newest <= self.window]
+        current = self._filters[-1] if self._filters else None
+        full = current is not None and current.count + len(keys) > FILTER_KEYS
+        if current is None or full or logged_at - current.oldest > self.window:
+            current = _Filter(Bloom(FILTER_KEYS, FALSE_POSITIVES), logged_at, logged_at)
+            self._filters.append(current)
+        current.keys.update(keys.tolist())
+        current.count += len(keys)
+        current.newest = max(current.newest, logged_at)
+
+
+@dataclass(slots=True)
+class _Filter:
+    keys: Bloom
+    oldest: datetime
+    newest: datetime
+    count: int = 0
+
+
+def _key(frame: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """One integer for merchant, timestamp and event id."""
+    ids = frame.select(hashed("event_id")).to_series().to_numpy().view(np.uint64)
+    times = frame.get_column("ts").dt.epoch("us").to_numpy().view(np.uint64)
+    merchants = frame.get_column("merchant_id").to_numpy().view(np.uint64)
+    mixed = (ids ^ (times * _ODD_1)) + merchants * _ODD_2
+    return mixed.view(np.int64)
+
+
+def _as_frame(rows: list[asyncpg.Record]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [tuple(row) for row in rows],
+        schema={"merchant_id": pl.Int64, "ts": UTC_MICROS, "event_id": pl.String},
+        orient="row",
+    )
+
+
+async def duplicates(
+    connection: asyncpg.Connection, recent: RecentKeys, rows: pl.DataFrame
+) -> npt.NDArray[np.int64]:
+    """Places in `rows` (in log order) of events that repeat one counted within the window."""
+    keyed = rows.select(
+        pl.int_range(pl.len(), dtype=pl.Int64).alias("place"),
+        "merchant_id",
+        "ts",
+        "event_id",
+        "logged_at",
+    ).filter(pl.col("event_id").is_not_null())
+    if keyed.is_empty():
+        return np.empty(0, np.int64)
+    keys = _key(keyed)
+    flagged = recent.maybe_seen(keys) | _repeated(keys)
+    newest = keyed.get_column("logged_at").max()
+    found = await _decide(connection, keyed.filter(flagged), recent.window)
+    recent.add(keys, newest)  # type: ignore[arg-type]  # the maximum of a datetime column
+    return found
+
+
+def _repeated(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """True for every key that stands more than once in the batch."""
+    return pl.Series(keys).is_duplicated().to_numpy()
+
+
+async def _decide(
+    connection: asyncpg.Connection, flagged: pl.DataFrame, window: timedelta
+) -> npt.NDArray[np.int64]:
+    if flagged.is_empty():
+        return np.empty(0, np.int64)
+    stored = await connection.fetch(
+        _STORED,
+        flagged.get_column("place").to_list(),
+        flagged.get_column("merchant_id").to_list(),
+        flagged.get_column("ts").to_list(),
+        flagged.get_column("event_id").to_list(),
+        flagged.get_column("ts").min(),
+        flagged.get_column("ts").max(),
+    )
+    in_table = {row["place"]: row["logged_at"] for row in stored}
+    counted: dict[tuple[int, datetime, str], datetime] = {}
+    repeats: list[int] = []
+    for place, merchant, ts, event_id, logged_at in flagged.iter_rows():
+        key = (merchant, ts, event_id)
+        last = counted.get(key) or in_table.get(place)
+        if last is not None and logged_at - last <= window:
+            repeats.append(place)
+        else:
+            counted[key] = logged_at
+    return np.array(repeats, np.int64)

@@ -1,0 +1,27 @@
+"""What an ingester is told at its start."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from events.batch import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """Frozen: read once at the rim.
+
+    A batch leaves when it has `batch_messages` messages or its oldest has waited `batch_age_s`.
+    """
+
+    bootstrap: str
+    topic: str
+    shards: tuple[str, ...]
+    group: str = "footfall-ingest"
+    kafka_options: dict[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    dedupe_window_s: int = 900
+    batch_messages: int = 50_000
+    batch_age_s: float = 0.5
+    refresh_every_s: float = 2.0
+    country_file: Path | None = None
+    telemetry_port: int | None = None
