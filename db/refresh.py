@@ -13,9 +13,13 @@ import asyncpg
 from db.policies import REFRESH_START_DAYS
 from db.rollups import ROLLUPS, Rollup
 
-# A transaction that was open when the last pass began may have committed since.
-OPEN_TRANSACTION: Final = timedelta(seconds=90)
 _COORDINATOR: Final = 0x466F6F74  # advisory lock key: saves work, guards nothing
+
+# A ledger line bears its transaction's start: one that is still open now belongs to the next pass.
+_BEGAN: Final = """
+SELECT least(now(), min(xact_start)) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 _DIRTY: Final = """
 SELECT min(min_ts) AS low, max(max_ts) AS high FROM ingest_batch WHERE committed_at >= $1
@@ -34,10 +38,9 @@ async def refresh_late(pool: asyncpg.Pool) -> int:
 
 
 async def _pass(connection: asyncpg.Connection) -> int:
-    began: datetime = await connection.fetchval("SELECT now()")
+    began: datetime = await connection.fetchval(_BEGAN)
     last: datetime | None = await connection.fetchval("SELECT min(refreshed_at) FROM refresh_state")
-    since = (last or datetime(2000, 1, 1, tzinfo=UTC)) - OPEN_TRANSACTION
-    dirty = await connection.fetchrow(_DIRTY, since)
+    dirty = await connection.fetchrow(_DIRTY, last or datetime(2000, 1, 1, tzinfo=UTC))
     refreshed = 0
     for rollup in ROLLUPS:
         window = _window(rollup, dirty["low"], began) if dirty else None

@@ -1,0 +1,57 @@
+"""Who asks, and what they may: bearer keys, their scopes, and the merchant they belong to."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from litestar import Request
+
+from api.problems import problem
+from api.state import State, no_such_merchant
+from db.catalogue import Key
+
+
+async def the_key(request: Request[Any, Any, Any], state: State) -> Key:
+    """The valid key that a request bears.
+
+    Raises:
+        ProblemDetailsException: 401, with what is wrong with the header or the key.
+    """
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    challenge = {"WWW-Authenticate": "Bearer"}
+    if scheme.lower() != "bearer" or not text:
+        raise problem(
+            401, "no_key", "Send your key as `Authorization: Bearer ff_…`.", headers=challenge
+        )
+    key = await state.key(text.strip())
+    if key is None:
+        raise problem(401, "unknown_key", "There is no such key.", headers=challenge)
+    if key.revoked_at is not None:
+        raise problem(401, "revoked_key", "This key was revoked: make a new one.", headers=challenge)
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+        raise problem(401, "expired_key", "This key has expired: make a new one.", headers=challenge)
+    return key
+
+
+def require(key: Key, scope: str) -> None:
+    """Refuse a key without the scope. An operator's key may do everything.
+
+    Raises:
+        ProblemDetailsException: 403.
+    """
+    if scope not in key.scopes and "admin" not in key.scopes:
+        raise problem(403, "missing_scope", f"This needs a key with the scope {scope}.")
+
+
+def merchant_of(key: Key, asked: int | None) -> int:
+    """The merchant that a request is about: the key's own, or any for an operator.
+
+    Raises:
+        ProblemDetailsException: 404 for another merchant's, 400 where an operator names none.
+    """
+    if key.merchant_id is not None:
+        if asked not in (None, key.merchant_id):
+            raise no_such_merchant()
+        return key.merchant_id
+    if asked is None:
+        raise problem(400, "no_merchant", "An operator's key must name the merchant_id.")
+    return asked

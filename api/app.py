@@ -1,0 +1,110 @@
+"""The API put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import structlog
+from litestar import Litestar, Request
+from litestar.exceptions import HTTPException
+from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.plugins.problem_details import (
+    ProblemDetailsConfig,
+    ProblemDetailsException,
+    ProblemDetailsPlugin,
+)
+from litestar.plugins.prometheus import PrometheusConfig, PrometheusController
+
+from api import admin, collect, health, stats
+from api.problems import problem
+from api.settings import ApiSettings
+from api.state import State
+from db.errors import kind_of
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: ApiSettings) -> Litestar:
+    """The application; its state opens with it and closes with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        app.state.footfall = await State.open(settings)
+        try:
+            yield
+        finally:
+            await app.state.footfall.close()
+
+    limit = RateLimitConfig(
+        rate_limit=("minute", settings.requests_per_minute),
+        identifier_for_request=_who,
+        exclude=["/health", "/metrics", "/schema"],
+    )
+    telemetry = PrometheusConfig(app_name="footfall_api", prefix="footfall_api", group_path=True)
+    return Litestar(
+        route_handlers=[
+            collect.collect,
+            stats.query,
+            stats.timeseries,
+            stats.breakdown,
+            stats.summary,
+            admin.create_merchant,
+            admin.create_key,
+            admin.list_keys,
+            admin.revoke_key,
+            health.live,
+            health.ready,
+            PrometheusController,
+        ],
+        lifespan=[lifespan],
+        middleware=[limit.middleware, telemetry.middleware],
+        plugins=[ProblemDetailsPlugin(ProblemDetailsConfig())],
+        exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
+        openapi_config=OpenAPIConfig(
+            title="Footfall",
+            version="1",
+            description="Shop analytics that merchants can trust.",
+            render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
+        ),
+        request_max_body_size=collect.MAX_BODY_BYTES + 1,
+    )
+
+
+def _who(request: Request[Any, Any, Any]) -> str:
+    """Requests are limited by key; without one, by address."""
+    given = request.headers.get("authorization")
+    return given or (request.client.host if request.client else "unknown")
+
+
+def _http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Any:
+    """Litestar's own refusals (routing, parsing, limits) in the shape of ours."""
+    if isinstance(error, ProblemDetailsException):
+        return error.to_response(request)
+    codes = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
+    codes |= {413: "body_too_large", 429: "too_many_requests"}
+    extra = {"errors": error.extra} if error.extra else {}
+    return problem(
+        error.status_code,
+        codes.get(error.status_code, "refused"),
+        error.detail,
+        headers=dict(error.headers or {}),
+        **extra,
+    ).to_response(request)
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Any:
+    """A shard that is away is a 503 for its merchants; anything else is our fault."""
+    if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)):
+        if kind_of(error) == "transient":
+            log.warning("shard_away", path=request.url.path, error=repr(error))
+            return problem(
+                503,
+                "shard_away",
+                "The database that holds this merchant does not answer: try again in a moment.",
+                headers={"Retry-After": "2"},
+            ).to_response(request)
+    log.error("unexpected", path=request.url.path, exc_info=error)
+    return problem(500, "internal", "Something went wrong on our side.").to_response(request)

@@ -1,0 +1,20 @@
+"""What the API is told at its start."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from events.batch import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Frozen: read once at the rim."""
+
+    bootstrap: str
+    topic: str
+    shards: tuple[str, ...]
+    spool_dir: Path
+    kafka_options: dict[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    requests_per_minute: int = 6000
+    pool_size: int = 8
