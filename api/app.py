@@ -1,21 +1,18 @@
 """The API put together."""
 
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import structlog
 from litestar import Litestar, Request
 from litestar.exceptions import HTTPException
 from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.plugins.problem_details import (
-    ProblemDetailsConfig,
-    ProblemDetailsException,
-    ProblemDetailsPlugin,
-)
+from litestar.plugins.problem_details import ProblemDetailsException
+from litestar.response import Response
 from litestar.plugins.prometheus import PrometheusConfig, PrometheusController
 
 from api import admin, collect, health, stats
@@ -61,8 +58,11 @@ def create_app(settings: ApiSettings) -> Litestar:
         ],
         lifespan=[lifespan],
         middleware=[limit.middleware, telemetry.middleware],
-        plugins=[ProblemDetailsPlugin(ProblemDetailsConfig())],
-        exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
+        exception_handlers={
+            ProblemDetailsException: _problem,
+            HTTPException: _refused,
+            Exception: _unexpected,
+        },
         openapi_config=OpenAPIConfig(
             title="Footfall",
             version="1",
@@ -79,32 +79,37 @@ def _who(request: Request[Any, Any, Any]) -> str:
     return given or (request.client.host if request.client else "unknown")
 
 
-def _http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Any:
+def _problem(
+    request: Request[Any, Any, Any], error: ProblemDetailsException
+) -> Response[dict[str, Any]]:
+    """A problem bears the request's id, by which its log lines are found."""
+    response = error.to_response(request)
+    given = request.headers.get("x-request-id", "")
+    request_id = given if given.isalnum() and len(given) <= 64 else uuid.uuid4().hex
+    response.content["request_id"] = request_id
+    response.headers["x-request-id"] = request_id
+    return response
+
+
+def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
     """Litestar's own refusals (routing, parsing, limits) in the shape of ours."""
-    if isinstance(error, ProblemDetailsException):
-        return error.to_response(request)
     codes = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
     codes |= {413: "body_too_large", 429: "too_many_requests"}
     extra = {"errors": error.extra} if error.extra else {}
-    return problem(
-        error.status_code,
-        codes.get(error.status_code, "refused"),
-        error.detail,
-        headers=dict(error.headers or {}),
-        **extra,
-    ).to_response(request)
+    code = codes.get(error.status_code, "refused" if error.status_code < 500 else "internal")
+    headers = dict(error.headers or {})
+    if error.status_code == 429:
+        headers.setdefault("Retry-After", headers.get("RateLimit-Reset", "60"))
+    return _problem(
+        request, problem(error.status_code, code, error.detail, headers=headers, **extra)
+    )
 
 
-def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Any:
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """A shard that is away is a 503 for its merchants; anything else is our fault."""
-    if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)):
-        if kind_of(error) == "transient":
-            log.warning("shard_away", path=request.url.path, error=repr(error))
-            return problem(
-                503,
-                "shard_away",
-                "The database that holds this merchant does not answer: try again in a moment.",
-                headers={"Retry-After": "2"},
-            ).to_response(request)
+    if kind_of(error) == "transient":
+        log.warning("shard_away", path=request.url.path, error=repr(error))
+        away = "The database that holds this merchant does not answer: try again in a moment."
+        return _problem(request, problem(503, "shard_away", away, headers={"Retry-After": "2"}))
     log.error("unexpected", path=request.url.path, exc_info=error)
-    return problem(500, "internal", "Something went wrong on our side.").to_response(request)
+    return _problem(request, problem(500, "internal", "Something went wrong on our side."))

@@ -1,0 +1,266 @@
+"""`footfall`: the command line. Each command parses, says what it does, and does it."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import typer
+from confluent_kafka import KafkaException
+from rich.console import Console
+from rich.table import Table
+
+from db import catalogue
+from db.migrate import Migrated, migrate
+from db.pools import WRITER_SETTINGS, open_pool
+from footfall.environment import Environment, EnvironmentMissingError, configure_logging
+from footfall.topic import TopicWriter, ensure_topic
+from footfall.topic import load as load_file
+from ingester.pipeline import Pipeline
+from stack import EmbeddedStack
+from stack.parts import PartMissingError
+
+app = typer.Typer(
+    help="Shop analytics that merchants can trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+merchants = typer.Typer(help="Shops.", no_args_is_help=True)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(merchants, name="merchants")
+app.add_typer(keys, name="keys")
+
+progress = Console(stderr=True)
+output = Console()
+Json = Annotated[bool, typer.Option("--json", help="One line of JSON instead of a table.")]
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Run the command line; known troubles are one clear line and exit code 1."""
+    try:
+        app()
+    except (EnvironmentMissingError, PartMissingError) as error:
+        progress.print(f"[red]footfall:[/red] {error}", highlight=False)
+    except (OSError, asyncpg.PostgresError) as error:
+        progress.print(f"[red]footfall:[/red] a database does not answer or refuses: {error}")
+    except KafkaException as error:
+        progress.print(f"[red]footfall:[/red] the log does not answer or refuses: {error}")
+    else:
+        return
+    sys.exit(1)
+
+
+@app.command()
+def stack(
+    shards: Annotated[int, typer.Option(help="How many databases.")] = 1, as_json: Json = False
+) -> None:
+    """Start the embedded broker and database, print their addresses, run until stopped."""
+    environment = Environment.read()
+    stopped = _stop_signals()
+    with EmbeddedStack(environment.data_dir, shards) as running:
+        addresses = {
+            "FOOTFALL_KAFKA_BOOTSTRAP": running.kafka_bootstrap,
+            "FOOTFALL_SHARDS": " ".join(running.shards),
+        }
+        if as_json:
+            print(json.dumps(addresses), flush=True)  # noqa: T201 - data for scripts
+        else:
+            for name, value in addresses.items():
+                output.print(f"export {name}='{value}'", soft_wrap=True, highlight=False)
+            progress.print("Running. Ctrl-C ends it.")
+        stopped()
+
+
+@app.command("migrate")
+def migrate_command() -> None:
+    """Bring topic and databases to today's schema. Running it again changes nothing."""
+    environment = Environment.read()
+    partitions = environment.partitions
+    if environment.bootstrap:
+        partitions = ensure_topic(
+            environment.bootstrap, environment.topic, partitions, environment.kafka_options
+        )
+
+    def report(done: Migrated) -> None:
+        progress.print(f"shard {done.shard}: {done.history} is at {done.revision}")
+
+    migrate(environment.need_shards(), partitions, report)
+
+
+@app.command()
+def ingest(
+    telemetry_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus telemetry on this port.")
+    ] = None,
+) -> None:
+    """Read the topic into the shards until stopped. Several may run: they share the work."""
+    configure_logging()
+    settings = Environment.read().ingest_settings()
+    if telemetry_port is not None:
+        from prometheus_client import start_http_server  # noqa: PLC0415 - only where it is asked for
+
+        start_http_server(telemetry_port, "127.0.0.1")
+
+    async def run() -> None:
+        pipeline = Pipeline(
+            settings,
+            ready=lambda: print(f"ingesting {settings.topic}", flush=True),  # noqa: T201 - the ready line
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, pipeline.stop)
+        await pipeline.run()
+
+    asyncio.run(run())
+
+
+@app.command()
+def serve(workers: Annotated[int, typer.Option(help="Worker processes.")] = 1) -> None:
+    """Serve the API until stopped."""
+    from footfall.serve import serve as run  # noqa: PLC0415 - granian forks: load it only here
+
+    environment = Environment.read()
+    environment.api_settings()
+    run(environment.api_host, environment.api_port, workers)
+
+
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(help="JSON lines, plain, .gz or .zst.", exists=True)],
+) -> None:
+    """Write a file's events to the topic, one a line."""
+    environment = Environment.read()
+    writer = TopicWriter(
+        environment.need_bootstrap(), environment.topic, environment.kafka_options
+    )
+    with progress.status("loading …") as status:
+        count = load_file(file, writer, lambda so_far: status.update(f"loading … {so_far:,}"))
+    output.print(f"{count} events acknowledged", highlight=False)
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(help="How many events of history to make.")] = 50_000,
+    once: Annotated[
+        bool, typer.Option("--once", help="Check what comes out against what went in, then end.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same shops.")] = 1,
+) -> None:
+    """The whole of Footfall on this machine: stack, simulated shops, ingester, API."""
+    from footfall.demo import run_demo  # noqa: PLC0415 - it is a program of its own
+
+    sys.exit(run_demo(events, once=once, seed=seed))
+
+
+@app.command()
+def doctor() -> None:
+    """Check every part and say what to mend."""
+    from footfall.doctor import examine  # noqa: PLC0415 - it is a program of its own
+
+    findings = asyncio.run(examine(Environment.read()))
+    table = Table("part", "state", "what to do")
+    for finding in findings:
+        state = "[green]well[/green]" if finding.well else "[red]ill[/red]"
+        table.add_row(finding.part, state, finding.advice)
+    output.print(table)
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
+
+
+@merchants.command("create")
+def create_merchant(
+    name: str, timezone: str = "UTC", currency: str = "EUR", as_json: Json = False
+) -> None:
+    """Add a shop."""
+    made = _with_catalogue(
+        lambda pool: catalogue.create_merchant(pool, name, timezone, currency)
+    )
+    _tell(
+        {
+            "merchant_id": made.merchant_id,
+            "name": made.name,
+            "timezone": made.timezone,
+            "currency": made.currency,
+        },
+        as_json=as_json,
+    )
+
+
+@keys.command("create")
+def create_key(
+    merchant: Annotated[int | None, typer.Option(help="The merchant it belongs to.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="events:write, stats:read.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="An operator's key.")] = False,
+    name: str = "",
+    as_json: Json = False,
+) -> None:
+    """Make a key. It is shown this once."""
+    scopes = ["admin"] if admin else scope or []
+    unknown = [each for each in scopes if each not in catalogue.SCOPES]
+    if unknown or not scopes or (merchant is None and not admin) or (admin and merchant):
+        raise typer.BadParameter("give --merchant and --scope (events:write, stats:read), or --admin")
+    number, key = _with_catalogue(
+        lambda pool: catalogue.create_key(pool, merchant, scopes, name)
+    )
+    _tell(
+        {"key": key, "key_id": number, "merchant_id": merchant, "scopes": scopes}, as_json=as_json
+    )
+
+
+@keys.command("list")
+def list_keys(merchant: int | None = None, as_json: Json = False) -> None:
+    """Show keys, without the keys themselves."""
+    found = _with_catalogue(lambda pool: catalogue.list_keys(pool, merchant))
+    if as_json:
+        print(json.dumps(found, default=str))  # noqa: T201 - data for scripts
+        return
+    table = Table("key_id", "merchant", "hint", "scopes", "expires", "revoked")
+    for key in found:
+        told = (key["key_id"], key["merchant_id"], key["hint"] + "…", ", ".join(key["scopes"]))
+        table.add_row(*(str(each) for each in (*told, key["expires_at"], key["revoked_at"])))
+    output.print(table)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: int) -> None:
+    """Revoke a key: it stops working within ten seconds."""
+    if not _with_catalogue(lambda pool: catalogue.revoke_key(pool, key_id)):
+        progress.print(f"There is no key {key_id}, or it was revoked before.")
+        raise typer.Exit(1)
+
+
+def _with_catalogue(work: Any) -> Any:
+    async def run() -> Any:
+        pool = await open_pool(Environment.read().need_shards()[0], WRITER_SETTINGS, size=1)
+        try:
+            return await work(pool)
+        finally:
+            await pool.close()
+
+    return _run(run())
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def _tell(made: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(made))  # noqa: T201 - data for scripts
+        return
+    table = Table(show_header=False)
+    for name, value in made.items():
+        table.add_row(name, str(value))
+    output.print(table)
+
+
+def _stop_signals() -> Any:
+    """Take SIGINT and SIGTERM from here on; the function returned waits for the first."""
+    wanted = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+    return lambda: signal.sigwait(wanted)

@@ -1,0 +1,81 @@
+"""A check of every part, each with what to do where it is ill."""
+
+import asyncio
+from dataclasses import dataclass
+
+import asyncpg
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from db.pools import READER_SETTINGS, open_pool
+from footfall.environment import Environment
+
+OLDEST_TIMESCALE = (2, 23)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part's state."""
+
+    part: str
+    well: bool
+    advice: str
+
+
+async def examine(environment: Environment) -> list[Finding]:
+    """Every part that the environment names."""
+    findings = [await asyncio.to_thread(_broker, environment)]
+    if not environment.shards:
+        findings.append(Finding("shards", well=False, advice="set FOOTFALL_SHARDS"))
+    for number, dsn in enumerate(environment.shards):
+        findings += await _shard(number, dsn)
+    return findings
+
+
+def _broker(environment: Environment) -> Finding:
+    if not environment.bootstrap:
+        return Finding("log", well=False, advice="set FOOTFALL_KAFKA_BOOTSTRAP")
+    settings = {"bootstrap.servers": environment.bootstrap, **environment.kafka_options}
+    try:
+        topics = AdminClient({**settings, "log_level": 0}).list_topics(timeout=5).topics
+    except KafkaException as error:
+        return Finding("log", well=False, advice=f"no broker answers: {error}")
+    if environment.topic not in topics:
+        return Finding("log", well=False, advice=f"no topic {environment.topic}: footfall migrate")
+    partitions = len(topics[environment.topic].partitions)
+    return Finding("log", well=True, advice=f"{environment.topic}, {partitions} partitions")
+
+
+async def _shard(number: int, dsn: str) -> list[Finding]:
+    name = f"shard {number}"
+    pool = await open_pool(dsn, READER_SETTINGS, size=1, command_timeout=10)
+    try:
+        version = await pool.fetchval(
+            "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
+        )
+        if version is None:
+            return [Finding(name, well=False, advice="no TimescaleDB in it: footfall migrate")]
+        found = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
+        if found < OLDEST_TIMESCALE:
+            return [Finding(name, well=False, advice=f"TimescaleDB {version} is too old: upgrade")]
+        halted = await pool.fetch(
+            "SELECT kafka_partition, halted_reason FROM ingest_offset WHERE halted_reason IS NOT NULL"
+        )
+        late = await pool.fetchval(
+            "SELECT extract(epoch FROM now() - min(applied_until))::int8 FROM ingest_offset"
+        )
+    except asyncpg.UndefinedTableError:
+        return [Finding(name, well=False, advice="no tables: footfall migrate")]
+    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        return [Finding(name, well=False, advice=f"does not answer: {error}")]
+    finally:
+        pool.terminate()
+    findings = [Finding(name, well=True, advice=f"TimescaleDB {version}")]
+    findings += [
+        Finding(f"partition {row['kafka_partition']}", well=False, advice=row["halted_reason"])
+        for row in halted
+    ]
+    if late is not None:
+        advice = f"{late} s behind" + ("" if late < 900 else ": is `footfall ingest` running?")
+        findings.append(Finding(f"{name} freshness", well=late < 900, advice=advice))
+    return findings

@@ -1,0 +1,136 @@
+"""The environment, read once, at the rim, into frozen settings."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from api.settings import ApiSettings
+from events.batch import Limits
+from ingester.settings import IngestSettings
+
+DEFAULT_TOPIC: Final = "footfall.events"
+_OPTION: Final = "FOOTFALL_KAFKA_OPTION_"
+
+
+class EnvironmentMissingError(Exception):
+    """A variable that a command needs is not set, or cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What FOOTFALL_* says."""
+
+    bootstrap: str | None
+    shards: tuple[str, ...]
+    topic: str
+    partitions: int
+    kafka_options: dict[str, str]
+    data_dir: Path | None
+    api_host: str
+    api_port: int
+    max_age_days: int
+    country_file: Path | None
+
+    @classmethod
+    def read(cls, given: Mapping[str, str] = os.environ) -> "Environment":
+        """From a mapping of variables.
+
+        Raises:
+            EnvironmentMissingError: one of them is no number.
+        """
+        options = {
+            name.removeprefix(_OPTION).lower().replace("_", "."): value
+            for name, value in given.items()
+            if name.startswith(_OPTION)
+        }
+        data_dir, country = given.get("FOOTFALL_DATA_DIR"), given.get("FOOTFALL_COUNTRY_FILE")
+        return cls(
+            bootstrap=given.get("FOOTFALL_KAFKA_BOOTSTRAP"),
+            shards=tuple(given.get("FOOTFALL_SHARDS", "").split()),
+            topic=given.get("FOOTFALL_TOPIC", DEFAULT_TOPIC),
+            partitions=_number(given, "FOOTFALL_PARTITIONS", 8),
+            kafka_options=options,
+            data_dir=Path(data_dir) if data_dir else None,
+            api_host=given.get("FOOTFALL_API_HOST", "127.0.0.1"),
+            api_port=_number(given, "FOOTFALL_API_PORT", 8080),
+            max_age_days=_number(given, "FOOTFALL_MAX_AGE_DAYS", 365),
+            country_file=Path(country) if country else None,
+        )
+
+    def need_shards(self) -> tuple[str, ...]:
+        """The shards' DSNs.
+
+        Raises:
+            EnvironmentMissingError: there are none.
+        """
+        if not self.shards:
+            raise EnvironmentMissingError(
+                "Set FOOTFALL_SHARDS to the databases' DSNs, separated by spaces. "
+                "`footfall stack` starts one for trying things out and prints its address."
+            )
+        return self.shards
+
+    def need_bootstrap(self) -> str:
+        """The brokers' addresses.
+
+        Raises:
+            EnvironmentMissingError: there are none.
+        """
+        if not self.bootstrap:
+            raise EnvironmentMissingError(
+                "Set FOOTFALL_KAFKA_BOOTSTRAP to the brokers' host:port list. "
+                "`footfall stack` starts one for trying things out and prints its address."
+            )
+        return self.bootstrap
+
+    def ingest_settings(self) -> IngestSettings:
+        """What an ingester needs."""
+        return IngestSettings(
+            bootstrap=self.need_bootstrap(),
+            topic=self.topic,
+            shards=self.need_shards(),
+            kafka_options=self.kafka_options,
+            limits=Limits(max_age_days=self.max_age_days),
+            country_file=self.country_file,
+        )
+
+    def api_settings(self) -> ApiSettings:
+        """What the API needs."""
+        root = self.data_dir or Path.home() / ".local" / "state" / "footfall"
+        return ApiSettings(
+            bootstrap=self.need_bootstrap(),
+            topic=self.topic,
+            shards=self.need_shards(),
+            spool_dir=root / "spool" / str(self.api_port),
+            kafka_options=self.kafka_options,
+            limits=Limits(max_age_days=self.max_age_days),
+        )
+
+
+def _number(given: Mapping[str, str], name: str, default: int) -> int:
+    text = given.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise EnvironmentMissingError(f"{name} must be a whole number, not {text!r}") from error
+
+
+def configure_logging() -> None:
+    """Structured lines to stderr: JSON for machines, colours where a person watches."""
+    person = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

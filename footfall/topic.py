@@ -1,0 +1,140 @@
+"""The topic: made as the contract wants it, and filled from files."""
+
+import gzip
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import zstandard
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+YEAR_MS: Final = 366 * 86_400_000
+
+
+def ensure_topic(bootstrap: str, topic: str, partitions: int, options: dict[str, str]) -> int:
+    """Create the topic where it does not exist; its number of partitions.
+
+    Raises:
+        KafkaException: the broker refuses or does not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, **options})
+    wanted = NewTopic(
+        topic,
+        num_partitions=partitions,
+        config={
+            "retention.ms": str(YEAR_MS),
+            "message.timestamp.type": "LogAppendTime",
+            "cleanup.policy": "delete",
+        },
+    )
+    for created in admin.create_topics([wanted]).values():
+        try:
+            created.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return len(admin.list_topics(topic, timeout=10).topics[topic].partitions)
+
+
+class TopicWriter:
+    """A producer that counts what the broker acknowledged."""
+
+    def __init__(self, bootstrap: str, topic: str, options: dict[str, str]) -> None:
+        self._topic = topic
+        self.acknowledged = 0
+        self.failed: KafkaError | None = None
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                **options,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 20,
+                "compression.type": "zstd",
+                "queue.buffering.max.messages": 200_000,
+            }
+        )
+
+    def write(self, key: bytes, value: bytes | None) -> None:
+        """Hand in one message; waits while the queue is full.
+
+        Raises:
+            KafkaException: an earlier message was refused for good.
+        """
+        if self.failed is not None:
+            raise KafkaException(self.failed)
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=self._delivered)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                self._producer.poll(0)
+                return
+
+    def flush(self) -> None:
+        """Return once everything handed in is acknowledged.
+
+        Raises:
+            KafkaException: something was refused for good.
+        """
+        self._producer.flush()
+        if self.failed is not None:
+            raise KafkaException(self.failed)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is None:
+            self.acknowledged += 1
+        else:
+            self.failed = error
+
+
+class _Keyed(msgspec.Struct):
+    merchant_id: int
+
+
+_keyed = msgspec.json.Decoder(_Keyed).decode
+
+
+def key_of(line: bytes) -> bytes:
+    """A message's key: its merchant, or nothing where it names none (it will be a reject)."""
+    try:
+        return str(_keyed(line).merchant_id).encode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b""
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a file, plain, .gz or .zst, without their ends; empty ones left out."""
+    with _opened(path) as file:
+        for line in file:
+            stripped = line.rstrip(b"\r\n")
+            if stripped:
+                yield stripped
+
+
+def load(path: Path, writer: TopicWriter, tick: Callable[[int], None] = lambda _: None) -> int:
+    """Write every line of a file to the topic; how many. `tick` hears of every thousandth."""
+    count = 0
+    for line in lines_of(path):
+        writer.write(key_of(line), line)
+        count += 1
+        if count % 1000 == 0:
+            tick(count)
+    writer.flush()
+    return count
+
+
+def _opened(path: Path) -> IO[bytes]:
+    match path.suffix:
+        case ".gz":
+            opened: Any = gzip.open(path, "rb")
+            return opened  # type: ignore[no-any-return]  # a binary file, as the mode says
+        case ".zst":
+            return io.BufferedReader(zstandard.open(path, "rb"))
+        case _:
+            return path.open("rb")
