@@ -1,9 +1,10 @@
 """A planned question as one SQL statement. Names come from the catalogues, values are parameters."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
-from api.query.catalogue import DIMENSIONS, METRICS
+from api.query.catalogue import DIMENSIONS, METRICS, Metric
 from api.query.language import Combined, Filter, Question
 from api.query.plan import Plan, Reading, wants_bots
 from db.rollups import BOUNCED, SESSION_MEASURES
@@ -82,22 +83,35 @@ def _order(question: Question, keys: list[str]) -> str:
 
 
 class _Shared:
-    """Parameters that every group uses."""
+    """Parameters that several groups use; each is sent only where the text names it."""
 
     def __init__(self, question: Question, statement: Statement) -> None:
+        self._question = question
         self.statement = statement
         self.merchant = statement.parameter(question.merchant_id, "int8")
         self.start = statement.parameter(question.period.start, "timestamptz")
         self.end = statement.parameter(question.period.end, "timestamptz")
-        self.zone = statement.parameter(question.period.zone.key, "text")
-        self.currency = statement.parameter(question.currency, "text")
+
+    @cached_property
+    def zone(self) -> str:
+        """The time zone's placeholder."""
+        return self.statement.parameter(self._question.period.zone.key, "text")
+
+    @cached_property
+    def currency(self) -> str:
+        """The currency's placeholder."""
+        return self.statement.parameter(self._question.currency, "text")
+
+    def expression(self, metric: Metric) -> str:
+        """A metric's expression with its placeholders filled in."""
+        if "{currency}" not in metric.expression:
+            return metric.expression
+        return metric.expression.format(currency=self.currency)
 
 
 def _group(question: Question, reading: Reading, shared: _Shared, keys: list[str]) -> str:
     metrics = [METRICS[name] for name in question.metrics if METRICS[name].group == reading.group]
-    selected = [
-        f"{metric.expression.format(currency=shared.currency)} AS {metric.name}" for metric in metrics
-    ]
+    selected = [f"{shared.expression(metric)} AS {metric.name}" for metric in metrics]
     rows = _rows(question, reading, shared, keys)
     grouping = f" GROUP BY {', '.join(keys)}" if keys else ""
     return f"SELECT {', '.join([*keys, *selected])} FROM ({rows}) AS rows{grouping}"
