@@ -114,10 +114,10 @@ def user_agents(frame: pl.DataFrame, agents: Agents) -> pl.DataFrame:
     known = [agents.of(string) for string in strings.to_list()]
     frame = frame.join(_agent_frame(strings, known), on="user_agent", how="left", maintain_order="left")
     headless = pl.col("user_agent").is_null() & pl.col("url").is_not_null()
-    device = (
-        pl.when(headless).then(pl.lit(BOT.device)).otherwise(pl.col("device"))
-    ).fill_null(UNKNOWN.device)
-    return frame.with_columns(device).with_columns((pl.col("device") == BOT.device).alias("is_bot"))
+    device = pl.when(headless).then(pl.lit(BOT.device)).otherwise(pl.col("device"))
+    return frame.with_columns(
+        device.fill_null(UNKNOWN.device).alias("device")
+    ).with_columns((pl.col("device") == BOT.device).alias("is_bot"))
 
 
 def _agent_frame(strings: pl.Series, known: list[Agent]) -> pl.DataFrame:
