@@ -26,9 +26,13 @@ async def the_key(request: Request[Any, Any, Any], state: State) -> Key:
     if key is None:
         raise problem(401, "unknown_key", "There is no such key.", headers=challenge)
     if key.revoked_at is not None:
-        raise problem(401, "revoked_key", "This key was revoked: make a new one.", headers=challenge)
+        raise problem(
+            401, "revoked_key", "This key was revoked: make a new one.", headers=challenge
+        )
     if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
-        raise problem(401, "expired_key", "This key has expired: make a new one.", headers=challenge)
+        raise problem(
+            401, "expired_key", "This key has expired: make a new one.", headers=challenge
+        )
     return key
 
 

@@ -12,8 +12,8 @@ from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.plugins.problem_details import ProblemDetailsException
-from litestar.response import Response
 from litestar.plugins.prometheus import PrometheusConfig, PrometheusController
+from litestar.response import Response
 
 from api import admin, collect, health, stats
 from api.problems import problem

@@ -51,7 +51,7 @@ _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 async def collect(
     request: Request[Any, Any, Any],
     state: LitestarState,
-    validate: bool = False,  # noqa: FBT001, FBT002 - a query parameter of the contract
+    validate: bool = False,
     merchant_id: int | None = None,
 ) -> Response[Collected]:
     """Accept one event, a list, `{"events": […]}` or NDJSON, plain, gzip or zstd. Accepted means on
@@ -115,7 +115,7 @@ def split_body(body: bytes, content_type: str) -> list[bytes]:
     Raises:
         ProblemDetailsException: 400 where the envelope itself cannot be read.
     """
-    if content_type.split(";")[0].strip().lower() in _NDJSON:
+    if content_type.split(";", maxsplit=1)[0].strip().lower() in _NDJSON:
         raws = [line for line in body.splitlines() if line.strip()]
     else:
         start = body.lstrip()[:1]
@@ -172,9 +172,7 @@ async def _body(request: Request[Any, Any, Any]) -> bytes:
                     raise _too_large()
                 return plain
     except (zlib.error, zstandard.ZstdError) as error:
-        raise problem(
-            400, "invalid_compression", f"The body is not {encoding}: {error}"
-        ) from error
+        raise problem(400, "invalid_compression", f"The body is not {encoding}: {error}") from error
     raise problem(415, "unknown_encoding", "Content-Encoding is gzip, zstd or none.")
 
 

@@ -32,5 +32,3 @@ async def ready(state: LitestarState) -> Response[dict[str, Any]]:
         "spool": "draining" if footfall.publisher.spool.pending else "empty",
     }
     return Response(body, status_code=200 if well else 503)
-
-

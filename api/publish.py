@@ -73,7 +73,7 @@ class Publisher:
     def _send(self, record: Record) -> asyncio.Future[bool]:
         outcome: asyncio.Future[bool] = self._loop.create_future()
 
-        def settle(acknowledged: bool) -> None:  # noqa: FBT001 - a callback's one argument
+        def settle(acknowledged: bool) -> None:
             if not outcome.done():
                 outcome.set_result(acknowledged)
 

@@ -40,7 +40,9 @@ class State:
                 settings.bootstrap, settings.topic, settings.kafka_options, settings.spool_dir
             ),
             await open_pool(
-                settings.shards[0], {**WRITER_SETTINGS, "application_name": "footfall-catalogue"}, size=2
+                settings.shards[0],
+                {**WRITER_SETTINGS, "application_name": "footfall-catalogue"},
+                size=2,
             ),
             await open_pools(settings.shards, READER_SETTINGS, size=settings.pool_size),
         )

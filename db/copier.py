@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-import asyncpg
 import pgpq
 import polars as pl
+
+from db.pools import Connection
 
 MESSAGE_BYTES: Final = 512 * 1024  # small CopyData messages halve the rate
 
@@ -25,7 +26,7 @@ def encode_rows(frame: pl.DataFrame) -> bytes:
     return b"".join(parts)
 
 
-async def copy_rows(connection: asyncpg.Connection, table: str, frame: pl.DataFrame) -> None:
+async def copy_rows(connection: Connection, table: str, frame: pl.DataFrame) -> None:
     """COPY a frame whose columns are named as the table's.
 
     Raises:
@@ -36,7 +37,7 @@ async def copy_rows(connection: asyncpg.Connection, table: str, frame: pl.DataFr
 
 
 async def copy_encoded(
-    connection: asyncpg.Connection, table: str, columns: list[str], rows: int, encoded: bytes
+    connection: Connection, table: str, columns: list[str], rows: int, encoded: bytes
 ) -> None:
     """COPY what `encode_rows` made."""
     if rows == 0:

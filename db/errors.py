@@ -6,7 +6,9 @@ import asyncpg
 
 Kind = Literal["transient", "data", "bug"]
 
-_TRANSIENT_STATES: Final = frozenset({"40001", "40P01", "55P03", "25006", "57014", "25P03", "25P04"})
+_TRANSIENT_STATES: Final = frozenset(
+    {"40001", "40P01", "55P03", "25006", "57014", "25P03", "25P04"}
+)
 _TRANSIENT_CLASSES: Final = frozenset({"08", "53", "57", "58"})
 _DATA_CLASSES: Final = frozenset({"22", "23", "54", "XX"})
 

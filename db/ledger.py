@@ -7,6 +7,8 @@ from typing import Final
 
 import asyncpg
 
+from db.pools import Connection
+
 _FENCE: Final = """
 UPDATE ingest_offset AS held
    SET next_offset = span.end_offset,
@@ -82,9 +84,7 @@ class Held:
     next_offset: int
 
 
-async def move_fence(
-    connection: asyncpg.Connection, topic_id: str, spans: Sequence[Span]
-) -> set[int]:
+async def move_fence(connection: Connection, topic_id: str, spans: Sequence[Span]) -> set[int]:
     """Compare and swap each partition's next offset; the partitions that were ours to move."""
     rows = await connection.fetch(
         _FENCE,
@@ -98,7 +98,7 @@ async def move_fence(
 
 
 async def record(
-    connection: asyncpg.Connection, topic_id: str, lines: Iterable[LedgerLine], logic_version: int
+    connection: Connection, topic_id: str, lines: Iterable[LedgerLine], logic_version: int
 ) -> None:
     """Write the ledger's lines."""
     await connection.executemany(

@@ -9,7 +9,9 @@ from psycopg import sql
 
 from db.rollups import DAY, HOUR, ROLLUPS, Rollup
 
-RAW_RETENTION_DAYS = 366  # a day more than events may be old: a row is never born into a dropped chunk
+RAW_RETENTION_DAYS = (
+    366  # a day more than events may be old: a row is never born into a dropped chunk
+)
 COLUMNSTORE_AFTER_DAYS = 7
 # Where raw rows are gone a refresh would erase the rollup's: stay inside the retention.
 REFRESH_START_DAYS = RAW_RETENTION_DAYS - 2

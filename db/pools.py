@@ -1,9 +1,13 @@
 """Connections to the shards."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+# A connection, whether it is a pool's or one's own.
+Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 
 # A stalled client must not hold a transaction, nor a stalled server a client, for ever.
 WRITER_SETTINGS: Final = {

@@ -11,6 +11,7 @@ from typing import Final
 import asyncpg
 
 from db.policies import REFRESH_START_DAYS
+from db.pools import Connection
 from db.rollups import ROLLUPS, Rollup
 
 _COORDINATOR: Final = 0x466F6F74  # advisory lock key: saves work, guards nothing
@@ -37,7 +38,7 @@ async def refresh_late(pool: asyncpg.Pool) -> int:
             await connection.execute("SELECT pg_advisory_unlock($1)", _COORDINATOR)
 
 
-async def _pass(connection: asyncpg.Connection) -> int:
+async def _pass(connection: Connection) -> int:
     began: datetime = await connection.fetchval(_BEGAN)
     last: datetime | None = await connection.fetchval("SELECT min(refreshed_at) FROM refresh_state")
     dirty = await connection.fetchrow(_DIRTY, last or datetime(2000, 1, 1, tzinfo=UTC))
@@ -74,9 +75,7 @@ def floor_to(bucket: timedelta, moment: datetime) -> datetime:
     return moment - (moment - epoch) % bucket
 
 
-async def refresh(
-    connection: asyncpg.Connection, rollup: Rollup, start: datetime, end: datetime
-) -> None:
+async def refresh(connection: Connection, rollup: Rollup, start: datetime, end: datetime) -> None:
     """Refresh one rollup over [start, end); no transaction may be open."""
     await connection.execute(
         "CALL refresh_continuous_aggregate($1::text::regclass, $2::timestamptz, $3::timestamptz)",

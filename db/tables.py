@@ -4,6 +4,8 @@ Two groups live in two metadatas, because they live in different databases: the 
 (merchants, keys, shard map) only in the first shard's, the *shard* tables in every shard's.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TIMESTAMP
 from sqlalchemy.types import BigInteger, Boolean, Integer, SmallInteger, Text
@@ -14,11 +16,11 @@ shard = sa.MetaData()
 Instant = TIMESTAMP(timezone=True)
 
 
-def _required(name: str, kind: sa.types.TypeEngine[object]) -> sa.Column[object]:
+def _required(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=False)
 
 
-def _now(name: str) -> sa.Column[object]:
+def _now(name: str) -> sa.Column[Any]:
     return sa.Column(name, Instant, nullable=False, server_default=sa.text("now()"))
 
 
@@ -38,7 +40,7 @@ api_key = sa.Table(
     sa.Column("key_id", BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("merchant_id", BigInteger, sa.ForeignKey("merchant.merchant_id"), nullable=True),
     sa.Column("name", Text, nullable=False, server_default=""),
-    _required("key_hash", BYTEA()),  # SHA-256 of a 256-bit random key: no salt, no stretching needed
+    _required("key_hash", BYTEA()),  # SHA-256 of 256 random bits: no salt, no stretching needed
     _required("hint", Text()),  # the first characters, so that a person can tell keys apart
     _required("scopes", ARRAY(Text)),
     _now("created_at"),

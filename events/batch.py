@@ -1,6 +1,7 @@
 """The nouns of processing: what was consumed, the bounds it must keep, and what came of it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ import polars as pl
 
 UTC_MICROS = pl.Datetime("us", "UTC")
 
-REJECT_SCHEMA = {
+REJECT_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "kafka_partition": pl.Int32,
     "log_offset": pl.Int64,
     "logged_at": UTC_MICROS,

@@ -18,7 +18,6 @@ from events.batch import REJECT_SCHEMA, Limits, Messages
 from events.check import (
     MAX_ITEMS,
     MAX_MERCHANT_ID,
-    MAX_MESSAGE_BYTES,
     MAX_PROPERTIES,
     MAX_PROPERTIES_BYTES,
     MAX_QUANTITY,
@@ -34,7 +33,7 @@ from events.money import EXPONENTS, MAX_WHOLE_DIGITS
 from events.reasons import Reason
 
 ITEM = pl.Struct({"product_id": pl.String, "quantity": pl.Int64, "price": pl.String})
-SCHEMA: Final = {
+SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "merchant_id": pl.Int64,
     "event": pl.String,
     "timestamp": pl.String,
@@ -179,9 +178,9 @@ def _with_properties(frame: pl.DataFrame, lines: list[bytes | None]) -> pl.DataF
         return frame
     raws = list(map(_raw_properties, map(_properties, map(lines.__getitem__, given.to_list()))))  # type: ignore[arg-type]  # parsed lines are bytes
     texts = pl.Series("properties", list(map(bytes, raws)), pl.Binary).cast(pl.String)
-    return frame.with_columns(
-        pl.lit(None, pl.String).alias("properties")
-    ).with_columns(frame.get_column("properties").scatter(given, texts))
+    return frame.with_columns(pl.lit(None, pl.String).alias("properties")).with_columns(
+        frame.get_column("properties").scatter(given, texts)
+    )
 
 
 def _epoch_ms(frame: pl.DataFrame) -> pl.Series:

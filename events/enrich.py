@@ -9,7 +9,7 @@ import maxminddb
 import polars as pl
 
 from events.agents import BOT, UNKNOWN, Agent, Agents
-from events.traffic_source import CLICK_IDS, origin
+from events.traffic_source import CLICK_IDS, Causes, origin
 
 UTM: Final = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 MAX_UTM: Final = 256
@@ -94,9 +94,9 @@ def traffic_source(frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.with_columns(
         host(pl.col("referrer").str.splitn("/", 4).struct.field("field_2")).alias("referrer_host")
     )
-    causes = ["utm_source", "utm_medium", "utm_campaign", "click_id", "referrer_host", "own_host"]
+    causes = list(Causes._fields)
     combinations = frame.select(causes).unique()
-    origins = [origin(*row) for row in combinations.iter_rows()]
+    origins = [origin(Causes(*row)) for row in combinations.iter_rows()]
     decided = combinations.with_columns(
         pl.Series("source", [each.source for each in origins], pl.String),
         pl.Series("channel", [each.channel for each in origins], pl.String),
@@ -112,12 +112,14 @@ def user_agents(frame: pl.DataFrame, agents: Agents) -> pl.DataFrame:
     """
     strings = frame.get_column("user_agent").drop_nulls().unique()
     known = [agents.of(string) for string in strings.to_list()]
-    frame = frame.join(_agent_frame(strings, known), on="user_agent", how="left", maintain_order="left")
+    frame = frame.join(
+        _agent_frame(strings, known), on="user_agent", how="left", maintain_order="left"
+    )
     headless = pl.col("user_agent").is_null() & pl.col("url").is_not_null()
     device = pl.when(headless).then(pl.lit(BOT.device)).otherwise(pl.col("device"))
-    return frame.with_columns(
-        device.fill_null(UNKNOWN.device).alias("device")
-    ).with_columns((pl.col("device") == BOT.device).alias("is_bot"))
+    return frame.with_columns(device.fill_null(UNKNOWN.device).alias("device")).with_columns(
+        (pl.col("device") == BOT.device).alias("is_bot")
+    )
 
 
 def _agent_frame(strings: pl.Series, known: list[Agent]) -> pl.DataFrame:

@@ -17,7 +17,7 @@ _REST_BITS: Final = 64 - REGISTER_BITS
 
 def hashed(column: str) -> pl.Expr:
     """The identifier as a signed 64-bit integer; null stays null."""
-    return plh.col(column).nchash.xxh3_64().reinterpret(signed=True)  # type: ignore[no-any-return]  # untyped plugin
+    return plh.col(column).nchash.xxh3_64().reinterpret(signed=True)
 
 
 def registers(

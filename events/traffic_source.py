@@ -7,7 +7,7 @@ own domain and payment hosts are no source. Channel: the first rule that matches
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import tldextract
 
@@ -78,6 +78,17 @@ class Origin:
     channel: str
 
 
+class Causes(NamedTuple):
+    """What decides an event's origin; hosts in lower case."""
+
+    utm_source: str | None
+    utm_medium: str | None
+    utm_campaign: str | None
+    click_id: str | None  # the parameter's name
+    referrer_host: str | None
+    own_host: str | None
+
+
 @lru_cache(maxsize=100_000)
 def registrable_domain(host: str) -> str:
     """example.co.uk of shop.example.co.uk; the host itself where there is none, as for an IP."""
@@ -85,26 +96,16 @@ def registrable_domain(host: str) -> str:
 
 
 @lru_cache(maxsize=100_000)
-def origin(
-    utm_source: str | None,
-    utm_medium: str | None,
-    utm_campaign: str | None,
-    click_id: str | None,
-    referrer_host: str | None,
-    own_host: str | None,
-) -> Origin:
-    """Source and channel; `click_id` is the parameter's name, hosts are lower-case."""
-    referring = _referring_site(referrer_host, own_host)
-    if utm_source:
-        source = utm_source.lower()
-    elif click_id:
-        source = CLICK_IDS[click_id]
+def origin(causes: Causes) -> Origin:
+    """Source and channel of an event with these causes."""
+    referring = _referring_site(causes.referrer_host, causes.own_host)
+    if causes.utm_source:
+        source = causes.utm_source.lower()
+    elif causes.click_id:
+        source = CLICK_IDS[causes.click_id]
     else:
         source = referring or "direct"
-    paid_click = click_id in _PAID_CLICK_IDS
-    medium = (utm_medium or "").lower()
-    tagged = bool(utm_source or utm_medium or click_id)
-    return Origin(source, _channel(source, medium, (utm_campaign or "").lower(), paid_click, tagged))
+    return Origin(source, _channel(source, causes))
 
 
 def _referring_site(host: str | None, own_host: str | None) -> str | None:
@@ -123,9 +124,11 @@ def _referring_site(host: str | None, own_host: str | None) -> str | None:
     return name
 
 
-def _channel(source: str, medium: str, campaign: str, paid_click: bool, tagged: bool) -> str:
+def _channel(source: str, causes: Causes) -> str:
+    medium = (causes.utm_medium or "").lower()
+    campaign = (causes.utm_campaign or "").lower()
     by_site = _site_kind(source)
-    if paid_click or _PAID_MEDIUM.match(medium):
+    if causes.click_id in _PAID_CLICK_IDS or _PAID_MEDIUM.match(medium):
         return f"Paid {by_site}" if by_site else ("Display" if medium in _DISPLAY else "Paid Other")
     if medium in _DISPLAY:
         return "Display"
@@ -139,6 +142,7 @@ def _channel(source: str, medium: str, campaign: str, paid_click: bool, tagged: 
         return "Organic Video"
     if by_site == "Search" or medium == "organic":
         return "Organic Search"
+    tagged = bool(causes.utm_source or causes.utm_medium or causes.click_id)
     return _other_channel(source, medium, tagged)
 
 

@@ -79,7 +79,10 @@ def _items(frame: pl.DataFrame) -> pl.DataFrame:
     ).select(*common, "product_id", "quantity", price=pl.lit(None, pl.String), item_index=pl.lit(0))
     columns = [*common, "product_id", "quantity", "price", "item_index"]
     both = pl.concat(
-        [part.select(columns).with_columns(pl.col("item_index").cast(pl.Int16)) for part in (listed, single)]
+        [
+            part.select(columns).with_columns(pl.col("item_index").cast(pl.Int16))
+            for part in (listed, single)
+        ]
     )
     return both.with_columns(
         pl.col("quantity").fill_null(1).cast(pl.Int32),

@@ -135,9 +135,7 @@ def load(
 ) -> None:
     """Write a file's events to the topic, one a line."""
     environment = Environment.read()
-    writer = TopicWriter(
-        environment.need_bootstrap(), environment.topic, environment.kafka_options
-    )
+    writer = TopicWriter(environment.need_bootstrap(), environment.topic, environment.kafka_options)
     with progress.status("loading …") as status:
         count = load_file(file, writer, lambda so_far: status.update(f"loading … {so_far:,}"))
     output.print(f"{count} events acknowledged", highlight=False)
@@ -177,9 +175,7 @@ def create_merchant(
     name: str, timezone: str = "UTC", currency: str = "EUR", as_json: Json = False
 ) -> None:
     """Add a shop."""
-    made = _with_catalogue(
-        lambda pool: catalogue.create_merchant(pool, name, timezone, currency)
-    )
+    made = _with_catalogue(lambda pool: catalogue.create_merchant(pool, name, timezone, currency))
     _tell(
         {
             "merchant_id": made.merchant_id,
@@ -203,10 +199,10 @@ def create_key(
     scopes = ["admin"] if admin else scope or []
     unknown = [each for each in scopes if each not in catalogue.SCOPES]
     if unknown or not scopes or (merchant is None and not admin) or (admin and merchant):
-        raise typer.BadParameter("give --merchant and --scope (events:write, stats:read), or --admin")
-    number, key = _with_catalogue(
-        lambda pool: catalogue.create_key(pool, merchant, scopes, name)
-    )
+        raise typer.BadParameter(
+            "give --merchant and --scope (events:write, stats:read), or --admin"
+        )
+    number, key = _with_catalogue(lambda pool: catalogue.create_key(pool, merchant, scopes, name))
     _tell(
         {"key": key, "key_id": number, "merchant_id": merchant, "scopes": scopes}, as_json=as_json
     )

@@ -9,7 +9,9 @@ import psycopg
 
 from footfall.simulate import Made, Tally
 
-VISITOR_TOLERANCE: Final = 0.06  # four standard errors of 1.63 %, and never less than three visitors
+VISITOR_TOLERANCE: Final = (
+    0.06  # four standard errors of 1.63 %, and never less than three visitors
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ SELECT coalesce(sum(events), 0)::int8,
        coalesce(sum(orders), 0)::int8,
        coalesce(sum(value_minor) FILTER (WHERE event = 'purchase'), 0)::int8,
        coalesce(sum(units), 0)::int8,
-       (SELECT coalesce(sum(sessions), 0)::int8 FROM session_summary_daily WHERE merchant_id = %(m)s),
+       (SELECT coalesce(sum(sessions), 0)::int8 FROM session_summary_daily
+         WHERE merchant_id = %(m)s),
        (SELECT visitor_estimate(count(*), sum(2.0 ^ -rank)) FROM
           (SELECT max(visitor_rank) AS rank FROM visitor_daily WHERE merchant_id = %(m)s
             GROUP BY visitor_register) AS registers)
@@ -93,7 +96,8 @@ def _log_lines(shards: Sequence[str], tally: Tally) -> list[Line]:
             ).fetchone()
         if row is not None:
             stored, rejects, repeated, messages = (
-                was + now for was, now in zip((stored, rejects, repeated, messages), row, strict=True)
+                was + now
+                for was, now in zip((stored, rejects, repeated, messages), row, strict=True)
             )
     return [
         Line("all", "messages in the log", tally.messages, messages, None, None),

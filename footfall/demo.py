@@ -36,7 +36,7 @@ output = Console()
 def run_demo(events: int, *, once: bool, seed: int) -> int:
     """Run it; the exit code."""
     with ExitStack() as running:
-        stack = running.enter_context(EmbeddedStack(say=lambda line: progress.print(line)))
+        stack = running.enter_context(EmbeddedStack(say=progress.print))
         scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="footfall-demo-"))
         demo = Demo(stack, Path(scratch), seed)
         progress.print("the log and the database answer; setting up")
@@ -164,8 +164,10 @@ class Demo:
         for line in (
             f"curl -s {bearer} {self.url}/v1/events -d '{event}'",
             f"curl -s {bearer} '{self.url}/v1/merchants/{merchant}/timeseries?date_range=7d'",
-            f"curl -s {bearer} '{self.url}/v1/merchants/{merchant}/breakdown"
-            "?dimension=source&metrics=visitors,orders,revenue'",
+            (
+                f"curl -s {bearer} '{self.url}/v1/merchants/{merchant}/breakdown"
+                "?dimension=source&metrics=visitors,orders,revenue'"
+            ),
         ):
             output.print(line, soft_wrap=True, highlight=False, markup=False)
         try:
@@ -236,7 +238,9 @@ def show(lines: list[Line]) -> int:
     for line in lines:
         mark = "[green]equal[/green]" if line.agrees else "[red]DIFFERS[/red]"
         values = (line.made, line.raw, line.rollup, line.api)
-        table.add_row(line.merchant, line.metric, *("" if v is None else str(v) for v in values), mark)
+        table.add_row(
+            line.merchant, line.metric, *("" if v is None else str(v) for v in values), mark
+        )
     output.print(table)
     differing = sum(not line.agrees for line in lines)
     output.print(f"{len(lines)} compared, {differing} differ", highlight=False)

@@ -59,7 +59,8 @@ async def _shard(number: int, dsn: str) -> list[Finding]:
         if found < OLDEST_TIMESCALE:
             return [Finding(name, well=False, advice=f"TimescaleDB {version} is too old: upgrade")]
         halted = await pool.fetch(
-            "SELECT kafka_partition, halted_reason FROM ingest_offset WHERE halted_reason IS NOT NULL"
+            "SELECT kafka_partition, halted_reason FROM ingest_offset "
+            "WHERE halted_reason IS NOT NULL"
         )
         late = await pool.fetchval(
             "SELECT extract(epoch FROM now() - min(applied_until))::int8 FROM ingest_offset"

@@ -22,7 +22,8 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from db.ledger import Held, Span
 from events.batch import Messages
@@ -35,7 +36,7 @@ AT_ONCE: Final = 10_000
 POLL_S: Final = 0.1
 ASSIGN_WITHIN_S: Final = 60.0
 _LOST: Final = frozenset(
-    {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - librdkafka's names
+    {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE}
 )
 
 T = TypeVar("T")
@@ -62,9 +63,7 @@ class _Position:
 class TopicReader:
     """The consumer and what it was assigned; an async context manager."""
 
-    def __init__(
-        self, settings: IngestSettings, held_offsets: HeldOffsets, halt: Halt
-    ) -> None:
+    def __init__(self, settings: IngestSettings, held_offsets: HeldOffsets, halt: Halt) -> None:
         self._settings = settings
         self._held_offsets = held_offsets
         self._halt = halt
@@ -74,7 +73,10 @@ class TopicReader:
         self._failed: BaseException | None = None
         self.on_assigned: Callable[[set[int]], None] = lambda _: None
         self.topic_id = ""
-        common = {"bootstrap.servers": settings.bootstrap, **settings.kafka_options}
+        common: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": settings.bootstrap,
+            **settings.kafka_options,
+        }
         self._admin = AdminClient(common)
         self._consumer = Consumer(
             {
@@ -99,7 +101,12 @@ class TopicReader:
         """
         self.topic_id = await self._on_thread(self._describe)
         await self._on_thread(
-            lambda: self._consumer.subscribe([self._settings.topic], on_assign=self._assign, on_revoke=self._revoked, on_lost=self._revoked)
+            lambda: self._consumer.subscribe(
+                [self._settings.topic],
+                on_assign=self._assign,
+                on_revoke=self._revoked,
+                on_lost=self._revoked,
+            )
         )
 
     async def close(self) -> None:
@@ -175,7 +182,7 @@ class TopicReader:
         """An instant, and where the log of each of our partitions ended at it or later."""
         seen_at = datetime.now(UTC)
         places = {
-            TopicPartition(self._settings.topic, partition): OffsetSpec.latest()
+            TopicPartition(self._settings.topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library leaves it so
             for partition in self._positions
         }
         if not places:
@@ -246,7 +253,7 @@ class TopicReader:
             consumer.incremental_assign(readable)
             self.on_assigned(gained)
             log.info("assigned", partitions=sorted(self._positions))
-        except Exception as error:  # noqa: BLE001 - see the docstring: nothing may escape
+        except Exception as error:
             self._failed = error
 
     def _why_not(self, held: Held, low: int, high: int) -> str | None:

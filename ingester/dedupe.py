@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 from rbloom import Bloom
 
+from db.pools import Connection
 from events.batch import UTC_MICROS
 from events.identity import hashed
 
@@ -58,14 +59,14 @@ class RecentKeys:
         """Another may have written these meanwhile: their recent keys must be read again."""
         self._warm -= partitions
 
-    async def warm_up(self, connection: asyncpg.Connection, partitions: set[int]) -> None:
+    async def warm_up(self, connection: Connection, partitions: set[int]) -> None:
         """Fill the filters from the table for partitions that are new to us."""
         for partition in sorted(partitions - self._warm):
             newest = await connection.fetchval(_RECENT_WINDOW, partition)
             if newest is not None:
                 cursor = await connection.cursor(_RECENT, partition, newest - self.window)
                 while rows := await cursor.fetch(_ROWS_AT_ONCE):
-                    self.add(_key(_as_frame(rows)), newest)
+                    self.add(_keys(_as_frame(rows)), newest)
             self._warm.add(partition)
 
     def maybe_seen(self, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -97,12 +98,14 @@ class _Filter:
     count: int = 0
 
 
-def _key(frame: pl.DataFrame) -> npt.NDArray[np.int64]:
-    """One integer for merchant, timestamp and event id."""
-    ids = frame.select(hashed("event_id")).to_series().to_numpy().view(np.uint64)
+def _keys(frame: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """One integer a row for its merchant, timestamp and event id."""
+    ids: npt.NDArray[np.uint64] = (
+        frame.select(hashed("event_id")).to_series().to_numpy().view(np.uint64)
+    )
     times = frame.get_column("ts").dt.epoch("us").to_numpy().view(np.uint64)
     merchants = frame.get_column("merchant_id").to_numpy().view(np.uint64)
-    mixed = (ids ^ (times * _ODD_1)) + merchants * _ODD_2
+    mixed: npt.NDArray[np.uint64] = (ids ^ (times * _ODD_1)) + merchants * _ODD_2
     return mixed.view(np.int64)
 
 
@@ -115,7 +118,7 @@ def _as_frame(rows: list[asyncpg.Record]) -> pl.DataFrame:
 
 
 async def duplicates(
-    connection: asyncpg.Connection, recent: RecentKeys, rows: pl.DataFrame
+    connection: Connection, recent: RecentKeys, rows: pl.DataFrame
 ) -> npt.NDArray[np.int64]:
     """Places in `rows` (in log order) of events that repeat one counted within the window."""
     keyed = rows.select(
@@ -127,7 +130,7 @@ async def duplicates(
     ).filter(pl.col("event_id").is_not_null())
     if keyed.is_empty():
         return np.empty(0, np.int64)
-    keys = _key(keyed)
+    keys = _keys(keyed)
     flagged = recent.maybe_seen(keys) | _repeated(keys)
     newest = keyed.get_column("logged_at").max()
     found = await _decide(connection, keyed.filter(flagged), recent.window)
@@ -141,7 +144,7 @@ def _repeated(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 
 
 async def _decide(
-    connection: asyncpg.Connection, flagged: pl.DataFrame, window: timedelta
+    connection: Connection, flagged: pl.DataFrame, window: timedelta
 ) -> npt.NDArray[np.int64]:
     if flagged.is_empty():
         return np.empty(0, np.int64)

@@ -1,4 +1,4 @@
-"""One transaction: move the fence, decide repeats, copy the rows, keep the rejects, write the ledger.
+"""One transaction: move the fence, decide repeats, copy the rows, keep the rejects, note it all.
 
 The isolation level is REPEATABLE READ so that TimescaleDB always logs invalidations: under READ
 COMMITTED a refresh that crosses a bucket while our COMMIT is in flight would lose the row from the
@@ -7,7 +7,7 @@ rollup for good.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -17,11 +17,12 @@ import structlog
 
 from db.copier import copy_rows
 from db.errors import kind_of
-from db.ledger import LedgerLine, move_fence, record
+from db.ledger import LedgerLine, Span, move_fence, record
+from db.pools import Connection
 from events.batch import Processed
-from events.reasons import Reason
 from events.transform import LOGIC_VERSION
 from ingester.batch import Batch, Ready
+from ingester.culprits import without_culprits
 from ingester.dedupe import RecentKeys, duplicates
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,16 @@ class Loaded:
     rejects: pl.DataFrame
     duplicates: int
     lost: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What a transaction copies."""
+
+    rows: pl.DataFrame
+    items: pl.DataFrame
+    rejects: pl.DataFrame
+    repeated: pl.DataFrame
 
 
 class Loader:
@@ -74,7 +85,7 @@ class Loader:
             if kind_of(error) != "data":
                 raise
             log.error("transform_gap", sqlstate=error.sqlstate, detail=str(error))
-        mended = await self._without_culprits(ready)
+        mended = await without_culprits(self._pool, ready)
         return await self._transaction(ready.batch, mended)
 
     async def _transaction(self, batch: Batch, processed: Processed) -> Loaded:
@@ -86,27 +97,38 @@ class Loader:
                 self._reach("after_fence")
                 if not ours:
                     return Loaded(0, processed.rejects.clear(), 0, frozenset(partitions))
-                processed = _only(processed, ours)
                 await self.recent.warm_up(connection, ours)
-                rows, items, repeated = await self._without_repeats(connection, processed)
-                rows, items = await self._count_orders_once(connection, rows, items)
-                order = [pl.col("ts").dt.date(), "merchant_id", "ts"]
-                await copy_rows(connection, "events", rows.sort(order))
-                self._reach("mid_copy")
-                await copy_rows(connection, "event_items", items.sort(order))
-                rejects = processed.rejects.select(
-                    pl.lit(self._topic_id).alias("topic_id"), pl.all()
-                )
-                await copy_rows(connection, "rejected_event", rejects)
-                await copy_rows(connection, "duplicate_event", repeated)
-                lines = _ledger_lines(batch, ours, rows, items, rejects, repeated)
+                stored = await self._settle(connection, _only(processed, ours))
+                await self._copy(connection, stored)
+                lines = [
+                    _line(batch, span, stored) for span in batch.spans if span.partition in ours
+                ]
                 await record(connection, self._topic_id, lines, LOGIC_VERSION)
                 self._reach("before_commit")
             self._reach("after_commit")
-        return Loaded(rows.height, rejects, repeated.height, frozenset(partitions - ours))
+        return Loaded(
+            stored.rows.height, stored.rejects, stored.repeated.height, frozenset(partitions - ours)
+        )
+
+    async def _settle(self, connection: Connection, processed: Processed) -> _Stored:
+        """Decide what only the table can tell: repeats, and orders that were counted before."""
+        rows, items, repeated = await self._without_repeats(connection, processed)
+        rows, items = await self._count_orders_once(connection, rows, items)
+        return _Stored(rows, items, processed.rejects, repeated)
+
+    async def _copy(self, connection: Connection, stored: _Stored) -> None:
+        # Ascending time, so that two writers touch compressed chunks in one order; within a day by
+        # merchant, as questions read them.
+        order = [pl.col("ts").dt.date(), "merchant_id", "ts"]
+        await copy_rows(connection, "events", stored.rows.sort(order))
+        self._reach("mid_copy")
+        await copy_rows(connection, "event_items", stored.items.sort(order))
+        topic_id = pl.lit(self._topic_id).alias("topic_id")
+        await copy_rows(connection, "rejected_event", stored.rejects.select(topic_id, pl.all()))
+        await copy_rows(connection, "duplicate_event", stored.repeated)
 
     async def _without_repeats(
-        self, connection: asyncpg.Connection, processed: Processed
+        self, connection: Connection, processed: Processed
     ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         rows = processed.rows.sort(_PLACE)
         places = await duplicates(connection, self.recent, rows)
@@ -120,7 +142,7 @@ class Loader:
         return rows[kept], items, repeated
 
     async def _count_orders_once(
-        self, connection: asyncpg.Connection, rows: pl.DataFrame, items: pl.DataFrame
+        self, connection: Connection, rows: pl.DataFrame, items: pl.DataFrame
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Mark the purchases whose order id was counted before, and their items."""
         orders = rows.filter(pl.col("event") == "purchase").sort(_PLACE)
@@ -142,73 +164,6 @@ class Loader:
         )
         return _uncounted(rows, again), _uncounted(items, again)
 
-    async def _without_culprits(self, ready: Ready) -> Processed:
-        """Halve the rows until those are found that the database refuses; they become rejects."""
-        processed = ready.processed
-        bad = await self._culprits("events", processed.rows)
-        bad_items = await self._culprits("event_items", processed.items)
-        culprits = pl.concat([bad.select(_PLACE), bad_items.select(_PLACE)]).unique()
-        if culprits.is_empty():
-            raise RuntimeError("the database refused a batch, yet none of its rows alone")
-        messages = ready.batch.messages
-        wanted = set(culprits.iter_rows())
-        places = [
-            place
-            for place, key in enumerate(
-                zip(messages.partitions.tolist(), messages.offsets.tolist(), strict=True)
-            )
-            if key in wanted
-        ]
-        gaps = processed.rows.join(culprits, on=_PLACE, how="semi").select(
-            *_PLACE,
-            "logged_at",
-            "merchant_id",
-            "event_id",
-            reason=pl.lit(str(Reason.TRANSFORM_GAP)),
-            field=pl.lit(None, pl.String),
-            detail=pl.lit("the database refused the row; the transform should have"),
-        )
-        raws = pl.DataFrame(
-            {
-                "kafka_partition": messages.partitions[places],
-                "log_offset": messages.offsets[places],
-                "raw": [messages.values[place] for place in places],
-            },
-            schema_overrides={"kafka_partition": pl.Int32, "raw": pl.Binary},
-        )
-        return Processed(
-            processed.rows.join(culprits, on=_PLACE, how="anti", maintain_order="left"),
-            processed.items.join(culprits, on=_PLACE, how="anti", maintain_order="left"),
-            pl.concat([processed.rejects, gaps.join(raws, on=_PLACE)]),
-        )
-
-    async def _culprits(self, table: str, rows: pl.DataFrame) -> pl.DataFrame:
-        if rows.is_empty() or await self._is_accepted(table, rows):
-            return rows.clear()
-        if rows.height == 1:
-            return rows
-        half = rows.height // 2
-        return pl.concat(
-            [
-                await self._culprits(table, rows[:half]),
-                await self._culprits(table, rows[half:]),
-            ]
-        )
-
-    async def _is_accepted(self, table: str, rows: pl.DataFrame) -> bool:
-        async with self._pool.acquire() as connection:
-            trial = connection.transaction()
-            await trial.start()
-            try:
-                await copy_rows(connection, table, rows)
-            except asyncpg.PostgresError as error:
-                if kind_of(error) != "data":
-                    raise
-                return False
-            finally:
-                await trial.rollback()
-        return True
-
 
 def _only(processed: Processed, partitions: set[int]) -> Processed:
     ours = pl.col("kafka_partition").is_in(sorted(partitions))
@@ -219,41 +174,27 @@ def _only(processed: Processed, partitions: set[int]) -> Processed:
 
 def _uncounted(rows: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     marked = rows.join(again, on=_PLACE, how="left", maintain_order="left")
-    return marked.with_columns(pl.col("_counted").fill_null(pl.col("counted")).alias("counted")).drop(
-        "_counted"
+    return marked.with_columns(
+        pl.col("_counted").fill_null(pl.col("counted")).alias("counted")
+    ).drop("_counted")
+
+
+def _line(batch: Batch, span: Span, stored: _Stored) -> LedgerLine:
+    here = pl.col("kafka_partition") == span.partition
+    times = stored.rows.filter(here).get_column("ts")
+    places = batch.messages.partitions == span.partition
+    first_ms = int(batch.messages.logged_ms[places].min())
+    return LedgerLine(
+        span=span,
+        messages=int(places.sum()),
+        event_rows=times.len(),
+        item_rows=stored.items.filter(here).height,
+        rejects=stored.rejects.filter(here).height,
+        duplicates=stored.repeated.filter(here).height,
+        min_ts=_moment(times.min()),
+        max_ts=_moment(times.max()),
+        min_logged_at=datetime.fromtimestamp(first_ms / 1000, UTC),
     )
-
-
-def _ledger_lines(
-    batch: Batch,
-    ours: set[int],
-    rows: pl.DataFrame,
-    items: pl.DataFrame,
-    rejects: pl.DataFrame,
-    repeated: pl.DataFrame,
-) -> list[LedgerLine]:
-    lines = []
-    for span in batch.spans:
-        if span.partition not in ours:
-            continue
-        here = pl.col("kafka_partition") == span.partition
-        stored = rows.filter(here).get_column("ts")
-        places = batch.messages.partitions == span.partition
-        first_ms = int(batch.messages.logged_ms[places].min())
-        lines.append(
-            LedgerLine(
-                span=span,
-                messages=int(places.sum()),
-                event_rows=stored.len(),
-                item_rows=items.filter(here).height,
-                rejects=rejects.filter(here).height,
-                duplicates=repeated.filter(here).height,
-                min_ts=_moment(stored.min()),
-                max_ts=_moment(stored.max()),
-                min_logged_at=span.logged_at.fromtimestamp(first_ms / 1000, span.logged_at.tzinfo),
-            )
-        )
-    return lines
 
 
 def _moment(value: object) -> datetime | None:

@@ -173,9 +173,7 @@ class Pipeline:
     ) -> None:
         reading = asyncio.create_task(self._read(reader, lanes))
         try:
-            done, _ = await asyncio.wait(
-                [reading, *workers], return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait([reading, *workers], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             draining = [asyncio.create_task(lane.drain()) for lane in lanes]
@@ -261,7 +259,12 @@ class Pipeline:
                     here = {p: end for p, end in ends.items() if self._map[p] == shard}
                     if here:
                         await ledger.note_applied(pool, reader.topic_id, seen_at, here)
-            except (KafkaException, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (
+                KafkaException,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                OSError,
+            ) as error:
                 log.warning("heartbeat", error=repr(error))
 
     async def _watch_topic(self, reader: TopicReader) -> None:

@@ -62,7 +62,7 @@ class Database:
 
 
 def end_process(process: subprocess.Popen[str], *, gently: bool) -> None:
-    """Close the pipes of a child and wait for its end; kill it when asked to, or when it lingers."""
+    """Close a child's pipes and wait for its end; kill it when asked to, or when it lingers."""
     if not gently:
         process.kill()
     if process.stdin is not None:

@@ -24,12 +24,9 @@ class EmbeddedStack:
     def __init__(
         self, data_dir: Path | None = None, shards: int = 1, say: Say = say_to_stderr
     ) -> None:
-        self._thrown_away = (
-            Path(tempfile.mkdtemp(prefix="footfall-")) if data_dir is None else None
-        )
-        root = data_dir or self._thrown_away
-        assert root is not None  # noqa: S101 - one of the two is set
-        self.broker = Broker(root / "kafka", say)
+        self._kept = data_dir is not None
+        self._folder = data_dir or Path(tempfile.mkdtemp(prefix="footfall-"))
+        self.broker = Broker(self._folder / "kafka", say)
         self.databases = [
             Database(data_dir / f"shard-{number}" if data_dir else None, say)
             for number in range(shards)
@@ -46,7 +43,7 @@ class EmbeddedStack:
         return [database.dsn for database in self.databases]
 
     def __enter__(self) -> Self:
-        parts = [self.broker, *self.databases]
+        parts: list[Broker | Database] = [self.broker, *self.databases]
         try:
             with ThreadPoolExecutor(len(parts)) as starters:
                 for started in [starters.submit(part.start) for part in parts]:
@@ -66,7 +63,8 @@ class EmbeddedStack:
 
     def stop(self) -> None:
         """End every part and throw away what was not to be kept."""
-        for part in (self.broker, *self.databases):
-            part.stop()
-        if self._thrown_away is not None:
-            shutil.rmtree(self._thrown_away, ignore_errors=True)
+        self.broker.stop()
+        for database in self.databases:
+            database.stop()
+        if not self._kept:
+            shutil.rmtree(self._folder, ignore_errors=True)

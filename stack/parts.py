@@ -74,7 +74,7 @@ def _major(command: list[str]) -> int:
 
 def wire_server(say: Say) -> Path:
     """The folder of the database server, its Node packages installed beside it."""
-    sources = sorted(WIRE.glob("*.mjs")) + [WIRE / "package.json", WIRE / "package-lock.json"]
+    sources = [*sorted(WIRE.glob("*.mjs")), WIRE / "package.json", WIRE / "package-lock.json"]
     folder = cache_dir() / f"database-{_digest(sources)}"
     if folder.exists():
         return folder
@@ -109,7 +109,8 @@ def kafka_jars(say: Say) -> Path:
     jars = [Jar(**entry) for entry in json.loads(lock.read_text())]
     maven = MavenContext()
     for number, jar in enumerate(jars, 1):
-        say(f"fetching Apache Kafka, part {number} of {len(jars)}: {jar.artifact} {jar.version}")
+        if number % 10 == 1:
+            say(f"fetching Apache Kafka, part {number} of {len(jars)} …")
         project = maven.project(jar.group, jar.artifact)
         path = Path(project.at_version(jar.version).artifact().resolve())
         if hashlib.sha256(path.read_bytes()).hexdigest() != jar.sha256:

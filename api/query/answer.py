@@ -14,7 +14,7 @@ from api.query.freshness import Freshness, freshness
 from api.query.language import Question
 from api.query.plan import Plan, plan
 from api.query.sql import select
-from events.money import EXPONENTS, to_decimal
+from events.money import to_decimal
 
 HLL_ERROR: Final = 0.0163
 _OTHER_CURRENCIES: Final = """
@@ -40,17 +40,21 @@ async def answer(question: Question, place: Place) -> dict[str, Any]:
         asyncpg.PostgresError, OSError: the shard cannot answer now.
     """
     planned = plan(question)
-    wanted = [_rows(question, planned, place), _fresh(planned, place), _warnings(question, place)]
-    if question.include.totals:
-        wanted.append(_totals(question, planned, place))
-    if question.include.comparison:
-        wanted.append(_comparison(question, place))
-    rows, fresh, warnings, *more = await asyncio.gather(*wanted)
-    body = _body(question, planned, rows, fresh, warnings)
-    if question.include.totals:
-        body["totals"] = more.pop(0)
-    if question.include.comparison:
-        body["comparison"] = more.pop(0)
+    # Freshness is read before the rows: what it promises is then in them, and perhaps more.
+    fresh = await _fresh(planned, place)
+    async with asyncio.TaskGroup() as reading:
+        rows = reading.create_task(_rows(question, planned, place))
+        warnings = reading.create_task(_warnings(question, place))
+        totals = comparison = None
+        if question.include.totals:
+            totals = reading.create_task(_totals(question, planned, place))
+        if question.include.comparison:
+            comparison = reading.create_task(_comparison(question, place))
+    body = _body(question, planned, rows.result(), fresh, warnings.result())
+    if totals is not None:
+        body["totals"] = totals.result()
+    if comparison is not None:
+        body["comparison"] = comparison.result()
     return body
 
 
@@ -165,7 +169,7 @@ def _zero_filled(
     return series, question.offset + len(shown) < len(buckets)
 
 
-def _row(question: Question, record: Mapping[str, Any]) -> dict[str, Any]:
+def _row(question: Question, record: asyncpg.Record | Mapping[str, Any]) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     if question.interval:
         keys["time"] = _local(record["time"], question)
@@ -173,7 +177,7 @@ def _row(question: Question, record: Mapping[str, Any]) -> dict[str, Any]:
     return keys | _metrics(question, record)
 
 
-def _metrics(question: Question, record: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(question: Question, record: asyncpg.Record | Mapping[str, Any]) -> dict[str, Any]:
     return {name: _value(name, record[name], question) for name in question.metrics}
 
 
@@ -192,7 +196,7 @@ def _value(name: str, value: Any, question: Question) -> Any:
 def _change(before: Any, now: Any) -> float | None:
     def number(value: Any) -> float | None:
         if isinstance(value, dict):
-            return float(value["amount"]) * 10 ** EXPONENTS[value["currency"]]
+            return float(value["amount"])
         return None if value is None else float(value)
 
     then, today = number(before), number(now)

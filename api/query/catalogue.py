@@ -43,7 +43,9 @@ def _session_ratio(name: str, over: str, definition: str, unit: Unit = "ratio") 
 
 
 _ALL: Final = (
-    Metric("events", "event", "count", "coalesce(sum(events), 0)::int8", "All events, bots left out."),
+    Metric(
+        "events", "event", "count", "coalesce(sum(events), 0)::int8", "All events, bots left out."
+    ),
     _count("page_views", "page_view", "Events named page_view."),
     Metric(
         "visitors",
@@ -79,7 +81,11 @@ _ALL: Final = (
         "Purchases, the same order id once.",
     ),
     Metric(
-        "units", "event", "count", "coalesce(sum(units), 0)::int8", "Quantities on purchases, summed."
+        "units",
+        "event",
+        "count",
+        "coalesce(sum(units), 0)::int8",
+        "Quantities on purchases, summed.",
     ),
     _money("revenue", "purchase", "Values of purchases in one currency, before refunds."),
     _money("refunds", "refund", "Values of refunds, booked on the refund's own date."),
@@ -87,8 +93,8 @@ _ALL: Final = (
         "average_order_value",
         "event",
         "money",
-        "(sum(value_minor) FILTER (WHERE event = 'purchase' AND currency = {currency}))::float8 / "
-        "nullif(sum(orders) FILTER (WHERE event = 'purchase' AND currency = {currency}), 0)::float8",
+        "sum(value_minor) FILTER (WHERE event = 'purchase' AND currency = {currency})::float8 / "
+        "nullif(sum(orders) FILTER (WHERE event = 'purchase' AND currency = {currency}), 0)",
         "Revenue / orders.",
         adds_up=False,
     ),

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import asyncpg
-
 from api.query.plan import Source
+from db.pools import Connection
 
 # Late batches that no refresh has yet taken in do not show in a rollup: its numbers are as old as
 # the oldest of them. Raw rows show at once.
@@ -32,7 +31,7 @@ class Freshness:
 
 
 async def freshness(
-    connection: asyncpg.Connection, partition: int, topic: str, source: Source
+    connection: Connection, partition: int, topic: str, source: Source
 ) -> Freshness:
     """Of the partition that holds the merchant, for answers from `source`."""
     row = await connection.fetchrow(_FRESH, partition, topic)

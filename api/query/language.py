@@ -95,6 +95,33 @@ def matches(where: Filter) -> list[Match]:
     return [match for part in where.parts for match in matches(part)]
 
 
+def _check_metrics(names: list[str]) -> None:
+    if not names:
+        raise invalid("metrics", "Name at least one metric.")
+    for name in names:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+    if len(set(names)) < len(names):
+        raise invalid("metrics", "Name each metric once.")
+
+
+def _dimensions(names: list[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The time interval, if one is asked for, and the other dimensions."""
+    intervals = [name.removeprefix("time:") for name in names if name.startswith("time:")]
+    for interval in intervals:
+        if interval not in INTERVALS:
+            raise unknown("dimension", f"time:{interval}", [f"time:{each}" for each in INTERVALS])
+    if len(intervals) > 1:
+        raise invalid("dimensions", "Ask for one time dimension at a time.")
+    dimensions = tuple(name for name in names if not name.startswith("time:"))
+    for name in dimensions:
+        if name not in DIMENSIONS:
+            raise unknown("dimension", name, DIMENSIONS)
+    if len(set(dimensions)) < len(dimensions):
+        raise invalid("dimensions", "Name each dimension once.")
+    return intervals[0] if intervals else None, dimensions
+
+
 def understand(
     body: QueryBody, merchant_id: int, timezone: str, currency: str, now: datetime
 ) -> Question:
@@ -103,23 +130,8 @@ def understand(
     Raises:
         ProblemDetailsException: it cannot be understood; the sentence says how to mend it.
     """
-    if not body.metrics:
-        raise invalid("metrics", "Name at least one metric.")
-    for name in body.metrics:
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
-    intervals = [name.removeprefix("time:") for name in body.dimensions if name.startswith("time:")]
-    dimensions = tuple(name for name in body.dimensions if not name.startswith("time:"))
-    for interval in intervals:
-        if interval not in INTERVALS:
-            raise unknown("dimension", f"time:{interval}", [f"time:{each}" for each in INTERVALS])
-    if len(intervals) > 1:
-        raise invalid("dimensions", "Ask for one time dimension at a time.")
-    for name in dimensions:
-        if name not in DIMENSIONS:
-            raise unknown("dimension", name, DIMENSIONS)
-    if len(set(body.metrics)) < len(body.metrics) or len(set(dimensions)) < len(dimensions):
-        raise invalid("metrics", "Name each metric and each dimension once.")
+    _check_metrics(body.metrics)
+    interval, dimensions = _dimensions(body.dimensions)
     if not 1 <= body.limit <= MAX_ROWS:
         raise invalid("limit", f"limit is from 1 to {MAX_ROWS}.")
     chosen = body.currency or currency
@@ -130,7 +142,7 @@ def understand(
         merchant_id=merchant_id,
         metrics=tuple(body.metrics),
         period=period,
-        interval=intervals[0] if intervals else None,
+        interval=interval,
         dimensions=dimensions,
         where=Combined("and", tuple(_filter(each, 0) for each in body.filters)),
         currency=chosen,

@@ -1,4 +1,4 @@
-"""A planned question as one SQL statement. Names come from the catalogues, values are parameters."""
+"""A planned question as one SQL statement: names from the catalogues, values as parameters."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,7 +52,7 @@ def select(question: Question, planned: Plan, *, totals: bool = False) -> Statem
         f"{reading.group} AS (\n{_group(question, reading, shared, keys)}\n)"
         for reading in planned.readings
     ]
-    names = [reading.group for reading in planned.readings]
+    names: list[str] = [reading.group for reading in planned.readings]
     if keys:
         joined = names[0]
         for name in names[1:]:
