@@ -1,6 +1,8 @@
 """The nouns of processing: what was consumed, the bounds it must keep, and what came of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -33,6 +35,18 @@ class Messages:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Messages"]) -> "Messages":
+        """Several as one, in order; at least one is needed."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            list(chain.from_iterable(part.values for part in parts)),
+            np.concatenate([part.partitions for part in parts]),
+            np.concatenate([part.offsets for part in parts]),
+            np.concatenate([part.logged_ms for part in parts]),
+        )
 
     def take(self, places: npt.NDArray[np.int64]) -> "Messages":
         """The messages at these places, in their order."""

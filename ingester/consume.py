@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import methodcaller
+from operator import itemgetter, methodcaller
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -48,6 +48,7 @@ _value: Final = methodcaller("value")
 _partition: Final = methodcaller("partition")
 _offset: Final = methodcaller("offset")
 _timestamp: Final = methodcaller("timestamp")
+_stamp: Final = itemgetter(1)
 _error: Final = methodcaller("error")
 
 
@@ -114,8 +115,8 @@ class TopicReader:
         await self._on_thread(self._consumer.close)
         self._thread.shutdown()
 
-    async def read(self) -> list[Message]:
-        """Up to 10,000 messages; an empty list when there are none for a moment.
+    async def read(self) -> Messages:
+        """Up to 10,000 messages as columns; none when there are none for a moment.
 
         Raises:
             AssignmentError: this consumer can no longer be trusted with its partitions.
@@ -126,29 +127,21 @@ class TopicReader:
         if self._failed is not None:
             raise AssignmentError("cannot take up partitions") from self._failed
         if any(map(_error, messages)):
-            return await self._without_errors(messages)
-        return messages
+            messages = await self._without_errors(messages)
+        return _as_columns(messages)
 
-    def batch(self, messages: list[Message], partitions: set[int]) -> Batch | None:
-        """Messages as columns, of those partitions that are still ours and follow on.
+    def batch(self, taken: Messages) -> Batch | None:
+        """A batch of the messages whose partitions are still ours and that follow on.
 
         The spans begin where the last batch ended, so that offsets the log leaves out (transaction
         markers) are covered, and the ranges in the ledger touch.
         """
-        taken = Messages(
-            values=list(map(_value, messages)),
-            partitions=np.fromiter(map(_partition, messages), np.int32, len(messages)),
-            offsets=np.fromiter(map(_offset, messages), np.int64, len(messages)),
-            logged_ms=np.fromiter(
-                (stamp for _, stamp in map(_timestamp, messages)), np.int64, len(messages)
-            ),
-        )
         spans = []
         keep = np.zeros(len(taken), bool)
         for partition in np.unique(taken.partitions).tolist():
             position = self._positions.get(partition)
             here = taken.partitions == partition
-            if partition not in partitions or position is None:
+            if position is None:
                 continue
             here &= taken.offsets >= position.next_offset
             if not here.any():
@@ -202,6 +195,15 @@ class TopicReader:
     def partitions(self) -> set[int]:
         """What we read now."""
         return set(self._positions)
+
+    def behind(self, log_ends: dict[int, int]) -> dict[int, int]:
+        """How many offsets of each partition are not yet in a batch."""
+        held = self._positions.copy()
+        return {
+            partition: max(0, end - held[partition].next_offset)
+            for partition, end in log_ends.items()
+            if partition in held
+        }
 
     def _describe(self) -> str:
         answer = self._admin.describe_topics(
@@ -297,6 +299,16 @@ class TopicReader:
     async def _on_thread(self, call: Callable[[], Any]) -> Any:
         """Run on the consumer's thread, shielded from cancellation."""
         return await asyncio.shield(self._loop.run_in_executor(self._thread, call))
+
+
+def _as_columns(messages: list[Message]) -> Messages:
+    count = len(messages)
+    return Messages(
+        values=list(map(_value, messages)),
+        partitions=np.fromiter(map(_partition, messages), np.int32, count),
+        offsets=np.fromiter(map(_offset, messages), np.int64, count),
+        logged_ms=np.fromiter(map(_stamp, map(_timestamp, messages)), np.int64, count),
+    )
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

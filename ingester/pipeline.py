@@ -11,13 +11,15 @@ from datetime import timedelta
 from typing import Final
 
 import asyncpg
+import numpy as np
 import structlog
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaException
 
 from db import ledger
 from db.errors import kind_of
 from db.pools import WRITER_SETTINGS, open_pools, shard_map
 from db.refresh import refresh_late
+from events.batch import Messages
 from events.enrich import Enrichment
 from events.transform import process
 from ingester import telemetry
@@ -43,7 +45,7 @@ class Lane:
     def __init__(self, shard: int, settings: IngestSettings, loader: Loader) -> None:
         self.shard = shard
         self.loader = loader
-        self.pending: list[Message] = []
+        self.pending: list[Messages] = []
         self.pending_since = 0.0
         self.paused: set[int] = set()
         self.lost: set[int] = set()
@@ -53,9 +55,22 @@ class Lane:
         self._ready: asyncio.Queue[Ready] = asyncio.Queue(1)
 
     @property
+    def waiting(self) -> int:
+        """How many messages are not yet in a batch."""
+        return sum(map(len, self.pending))
+
+    @property
     def has_room(self) -> bool:
         """Whether another batch can be handed in without waiting."""
         return not self._gathered.full()
+
+    def forget(self, partitions: set[int]) -> None:
+        """Drop what waits of these: it will be read again."""
+        kept = [
+            part.take(np.flatnonzero(~np.isin(part.partitions, list(partitions))))
+            for part in self.pending
+        ]
+        self.pending = [part for part in kept if len(part)]
 
     def hand_in(self, batch: Batch) -> None:
         """Take a batch; only when there is room."""
@@ -149,6 +164,8 @@ class Pipeline:
         pools = await open_pools(settings.shards, WRITER_SETTINGS, size=4)
         self._pools = pools
         self._map = await shard_map(pools[0])
+        self._shard_of = np.full(max(self._map, default=-1) + 1, -1)
+        self._shard_of[list(self._map)] = list(self._map.values())
         reader = TopicReader(settings, self._held_offsets, self._halt)
         try:
             await reader.open()
@@ -157,7 +174,7 @@ class Pipeline:
                 Lane(number, settings, Loader(pool, reader.topic_id, window, self._reach))
                 for number, pool in enumerate(pools)
             ]
-            reader.on_assigned = lambda gained: self._forget(lanes, gained)
+            reader.on_assigned = lambda gained: self._take_up(lanes, gained)
             work = [lane.process() for lane in lanes] + [lane.load() for lane in lanes]
             work += [self._refresh(pool) for pool in pools]
             work += [self._heartbeat(reader), self._watch_topic(reader)]
@@ -187,53 +204,52 @@ class Pipeline:
         while not self._stopping.is_set():
             messages = await reader.read()
             self._reach("after_consume")
-            self._gather(messages, lanes)
+            if len(messages):
+                self._gather(messages, lanes)
             for lane in lanes:
                 await self._send_on(reader, lane)
 
-    def _gather(self, messages: list[Message], lanes: Sequence[Lane]) -> None:
-        if len(lanes) == 1:
-            parts = {0: messages}
-        else:
-            parts = {}
-            for message in messages:  # only where several shards share one process
-                parts.setdefault(self._map[message.partition() or 0], []).append(message)
-        for shard, part in parts.items():
-            lane = lanes[shard]
-            if part and not lane.pending:
+    def _gather(self, messages: Messages, lanes: Sequence[Lane]) -> None:
+        shards = self._shard_of[messages.partitions]
+        for lane in lanes:
+            here = shards == lane.shard
+            if not here.any():
+                continue
+            if not lane.pending:
                 lane.pending_since = time.monotonic()
-            lane.pending += part
+            lane.pending.append(messages if here.all() else messages.take(np.flatnonzero(here)))
 
     async def _send_on(self, reader: TopicReader, lane: Lane) -> None:
         settings = self._settings
         if lane.lost:
             lost, lane.lost = lane.lost, set()
-            lane.pending = [m for m in lane.pending if m.partition() not in lost]
+            lane.forget(lost)
             lane.loader.recent.forget(lost)
             await reader.reload(lost)
-        ripe = len(lane.pending) >= settings.batch_messages or (
-            lane.pending and time.monotonic() - lane.pending_since >= settings.batch_age_s
+        waiting = lane.waiting
+        ripe = waiting >= settings.batch_messages or (
+            waiting and time.monotonic() - lane.pending_since >= settings.batch_age_s
         )
         if ripe and lane.has_room:
-            taken = lane.pending[: settings.batch_messages]
-            lane.pending = lane.pending[settings.batch_messages :]
-            batch = reader.batch(taken, self._partitions_of(lane))
+            batch = reader.batch(Messages.joined(lane.pending))
+            lane.pending = []
             if batch is not None:
                 lane.hand_in(batch)
-        full = len(lane.pending) >= 2 * settings.batch_messages
-        if full and not lane.paused:
-            lane.paused = self._partitions_of(lane)
-            await reader.pause(lane.paused)
-        elif lane.paused and len(lane.pending) < settings.batch_messages:
+        elif waiting >= settings.batch_messages:
+            running = {p for p in reader.partitions - lane.paused if self._map[p] == lane.shard}
+            if running:
+                await reader.pause(running)
+                lane.paused |= running
+            return
+        if lane.paused:
             await reader.resume(lane.paused)
             lane.paused = set()
 
-    def _partitions_of(self, lane: Lane) -> set[int]:
-        return {partition for partition, shard in self._map.items() if shard == lane.shard}
-
-    def _forget(self, lanes: Sequence[Lane], partitions: set[int]) -> None:
+    def _take_up(self, lanes: Sequence[Lane], partitions: set[int]) -> None:
+        """Partitions that were assigned to us start unpaused and with nothing remembered."""
         for lane in lanes:
             lane.loader.recent.forget(partitions)
+            lane.paused -= partitions
 
     async def _held_offsets(self, topic_id: str, low: dict[int, int]) -> list[ledger.Held]:
         held: list[ledger.Held] = []
@@ -255,10 +271,13 @@ class Pipeline:
             await asyncio.sleep(HEARTBEAT_S)
             try:
                 seen_at, ends = await reader.log_ends()
+                for partition, count in reader.behind(ends).items():
+                    telemetry.LAG.labels(partition).set(count)
                 for shard, pool in enumerate(self._pools):
                     here = {p: end for p, end in ends.items() if self._map[p] == shard}
                     if here:
-                        await ledger.note_applied(pool, reader.topic_id, seen_at, here)
+                        oldest = await ledger.note_applied(pool, reader.topic_id, seen_at, here)
+                        telemetry.FRESH.labels(shard).set(oldest.timestamp() if oldest else 0)
             except (
                 KafkaException,
                 asyncpg.PostgresError,

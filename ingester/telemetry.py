@@ -13,6 +13,10 @@ BATCH_SECONDS: Final = Histogram(
 LOST_FENCES: Final = Counter("footfall_ingest_lost_fences", "Spans another process had moved")
 RETRIES: Final = Counter("footfall_ingest_retries", "Transactions tried again", ["shard"])
 GAPS: Final = Counter("footfall_ingest_transform_gaps", "Rows that the database refused")
-LAG: Final = Gauge("footfall_ingest_lag_messages", "Messages not yet applied", ["partition"])
-FRESH: Final = Gauge("footfall_ingest_fresh_seconds", "Age of the oldest unapplied message")
+LAG: Final = Gauge(
+    "footfall_ingest_lag_messages", "Messages of the log not yet in a batch", ["partition"]
+)
+FRESH: Final = Gauge(
+    "footfall_ingest_applied_until_seconds", "Log time up to which all is stored", ["shard"]
+)
 HALTED: Final = Gauge("footfall_ingest_halted", "1 where a partition is not read", ["partition"])
