@@ -24,6 +24,7 @@ from events.check import (
     ORDER_EVENTS,
     TEXT_LIMITS,
     Event,
+    Id,
     Rejection,
     check,
     encode,
@@ -81,7 +82,9 @@ class Decoded:
 
 def decode(messages: Messages, limits: Limits) -> Decoded:
     """Decode a batch; never raises for what a message holds."""
-    good, suspects = _columns(messages, np.arange(len(messages)), list(messages.values), limits)
+    frame, unread = _read(messages, np.arange(len(messages)), list(messages.values))
+    good, doubtful = _sift(frame, limits)
+    suspects = np.sort(np.concatenate([unread, doubtful]))
     frames = [good]
     rejections: list[tuple[int, Rejection]] = []
     if suspects.size:
@@ -96,7 +99,7 @@ def decode(messages: Messages, limits: Limits) -> Decoded:
                 mended.append((place, plainest(verdict)))
         if mended:
             places = np.array([place for place, _ in mended])
-            again, refused = _columns(messages, places, [line for _, line in mended], limits)
+            again, refused = _read(messages, places, [line for _, line in mended])
             frames.append(again)
             rejections += [(place, _NOT_UNDERSTOOD) for place in refused.tolist()]
     events = pl.concat(frames).sort("place") if len(frames) > 1 else good
@@ -107,19 +110,28 @@ _NOT_UNDERSTOOD: Final = Rejection(Reason.INVALID, None, "a value that the colum
 
 
 def plainest(event: Event) -> bytes:
-    """The event in the form that the columns understand best."""
-    if isinstance(event.value, float):
-        event.value = f"{event.value:.4f}"
+    """The event in the form that the columns understand best: text as text, money in decimals."""
+    for name in _TEXT:
+        setattr(event, name, _as_text(getattr(event, name)))
+    event.value = _as_amount(event.value)
     for item in event.items or []:
-        if isinstance(item.price, float):
-            item.price = f"{item.price:.4f}"
+        item.product_id = _as_text(item.product_id)
+        item.price = _as_amount(item.price)
     return encode(event)
 
 
-def _columns(
-    messages: Messages, places: np.ndarray, lines: list[bytes | None], limits: Limits
+def _as_text(value: Id | None) -> str | None:
+    return value if value is None or isinstance(value, str) else encode(value).decode()
+
+
+def _as_amount(value: str | float | None) -> str | float | None:
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def _read(
+    messages: Messages, places: np.ndarray, lines: list[bytes | None]
 ) -> tuple[pl.DataFrame, np.ndarray]:
-    """The rows among `lines` that pass every rule, and the places of the others."""
+    """The lines as typed columns, and the places of those that cannot be read."""
     frame, unread = _parse(lines)
     kept = np.delete(places, unread) if unread.size else places
     if unread.size:
@@ -130,13 +142,15 @@ def _columns(
         pl.Series("logged_ms", messages.logged_ms[kept], pl.Int64),
     )
     frame = _with_properties(frame, lines)
-    frame = frame.with_columns(_epoch_ms(frame))
-    frame = frame.with_columns(_keeps_the_rules(frame, limits).fill_null(value=False).alias("ok"))
-    if frame.get_column("ok").all():
-        return frame.drop("ok"), places[unread]
-    good = frame.filter("ok").drop("ok")
-    doubtful = frame.filter(~pl.col("ok")).get_column("place").to_numpy()
-    return good, np.sort(np.concatenate([places[unread], doubtful]))
+    return frame.with_columns(_epoch_ms(frame)), places[unread]
+
+
+def _sift(frame: pl.DataFrame, limits: Limits) -> tuple[pl.DataFrame, np.ndarray]:
+    """The rows that certainly keep every rule, and the places of the others."""
+    keeps = frame.select(_keeps_the_rules(frame, limits).fill_null(value=False)).to_series()
+    if keeps.all():
+        return frame, np.empty(0, np.int64)
+    return frame.filter(keeps), frame.filter(~keeps).get_column("place").to_numpy()
 
 
 def _parse(lines: list[bytes | None]) -> tuple[pl.DataFrame, np.ndarray]:

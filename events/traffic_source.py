@@ -91,8 +91,14 @@ class Causes(NamedTuple):
 
 @lru_cache(maxsize=100_000)
 def registrable_domain(host: str) -> str:
-    """example.co.uk of shop.example.co.uk; the host itself where there is none, as for an IP."""
-    return _domain(host).top_domain_under_public_suffix or host
+    """example.co.uk of shop.example.co.uk; an address or a lone name is its own.
+
+    Where the list of public suffixes knows none, the last label is one (its prevailing rule).
+    """
+    known = _domain(host)
+    if known.top_domain_under_public_suffix or known.ipv4 or known.ipv6:
+        return known.top_domain_under_public_suffix or host
+    return ".".join(host.split(".")[-2:])
 
 
 @lru_cache(maxsize=100_000)
