@@ -81,16 +81,17 @@ class TopicReader:
         self._admin = AdminClient(common)
         self._consumer = Consumer(
             {
-                **common,
-                "group.id": settings.group,
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",
-                "partition.assignment.strategy": "cooperative-sticky",
                 "queued.max.messages.kbytes": 65_536,
                 "queued.min.messages": 100_000,
                 "max.poll.interval.ms": 300_000,
                 "session.timeout.ms": 10_000,
                 "check.crcs": True,
+                **common,
+                # What exactly-once rests on is not for an operator's options to change.
+                "group.id": f"footfall-ingest.{settings.topic}",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "partition.assignment.strategy": "cooperative-sticky",
             }
         )
 

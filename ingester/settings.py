@@ -16,7 +16,6 @@ class IngestSettings:
     bootstrap: str
     topic: str
     shards: tuple[str, ...]
-    group: str = "footfall-ingest"
     kafka_options: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     dedupe_window_s: int = 900

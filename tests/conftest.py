@@ -74,6 +74,9 @@ class World:
             "FOOTFALL_TOPIC": self.topic,
             "FOOTFALL_SHARDS": " ".join(self.shards),
             "FOOTFALL_PARTITIONS": str(PARTITIONS),
+            # A killed member keeps its partitions until its session ends: no need to wait long.
+            "FOOTFALL_KAFKA_OPTION_SESSION_TIMEOUT_MS": "2000",
+            "FOOTFALL_KAFKA_OPTION_HEARTBEAT_INTERVAL_MS": "500",
         }
 
 

@@ -59,7 +59,8 @@ export class Client {
     try {
       for (let message; !this.#gone && (message = this.#reader.next()); ) {
         const answer = await this.#answer(message);
-        if (answer?.length && !this.#socket.write(answer)) await this.#drained();
+        // A client that vanished while it waited for its turn has nobody to drain its answer.
+        if (answer?.length && !this.#gone && !this.#socket.write(answer)) await this.#drained();
       }
     } catch (error) {
       console.error(`connection ${this.id}: ${error.stack ?? error}`);
@@ -73,6 +74,7 @@ export class Client {
   /** Reading stops while the client does not read, so that answers cannot pile up. */
   #drained() {
     return new Promise((resolve) => {
+      if (this.#socket.destroyed) resolve();
       this.#socket.once("drain", resolve);
       this.#socket.once("close", resolve);
     });
