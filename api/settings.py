@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from events.batch import Limits
+from events.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The nouns of processing: what was consumed, the bounds it must keep, and what came of it."""
+"""The nouns of processing: what was consumed, and what came of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,14 +56,6 @@ class Messages:
             self.offsets[places],
             self.logged_ms[places],
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How far event time may lie from log time."""
-
-    max_age_days: int = 365
-    max_ahead_s: int = 3600
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from events.batch import Limits
 from events.countries import COUNTRIES
+from events.limits import Limits
 from events.money import EXPONENTS, MAX_WHOLE_DIGITS
 from events.reasons import Reason
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from events.batch import REJECT_SCHEMA, Limits, Messages
+from events.batch import REJECT_SCHEMA, Messages
 from events.check import (
     MAX_ITEMS,
     MAX_MERCHANT_ID,
@@ -30,6 +30,7 @@ from events.check import (
     encode,
 )
 from events.countries import COUNTRIES
+from events.limits import Limits
 from events.money import EXPONENTS, MAX_WHOLE_DIGITS
 from events.reasons import Reason
 

@@ -8,10 +8,11 @@ from typing import Final
 import polars as pl
 
 from events import enrich
-from events.batch import UTC_MICROS, Limits, Messages, Processed
+from events.batch import UTC_MICROS, Messages, Processed
 from events.decode import decode
 from events.enrich import Enrichment
 from events.identity import hashed, registers
+from events.limits import Limits
 from events.money import EXPONENTS
 
 LOGIC_VERSION: Final = 1

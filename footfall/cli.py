@@ -1,4 +1,7 @@
-"""`footfall`: the command line. Each command parses, says what it does, and does it."""
+"""`footfall`: the command line. Each command parses, says what it does, and does it.
+
+A command imports what it alone needs when it runs: the small ones answer at once.
+"""
 
 import asyncio
 import json
@@ -15,13 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from db import catalogue
-from db.migrate import Migrated, migrate
 from db.pools import WRITER_SETTINGS, open_pool
 from footfall.environment import Environment, EnvironmentMissingError, configure_logging
-from footfall.topic import TopicWriter, ensure_topic
-from footfall.topic import load as load_file
-from ingester.pipeline import Pipeline
-from stack import EmbeddedStack
 from stack.parts import PartMissingError
 
 app = typer.Typer(
@@ -60,6 +58,8 @@ def stack(
     shards: Annotated[int, typer.Option(help="How many databases.")] = 1, as_json: Json = False
 ) -> None:
     """Start the embedded broker and database, print their addresses, run until stopped."""
+    from stack.embedded import EmbeddedStack
+
     environment = Environment.read()
     stopped = _stop_signals()
     with EmbeddedStack(environment.data_dir, shards) as running:
@@ -79,6 +79,9 @@ def stack(
 @app.command("migrate")
 def migrate_command() -> None:
     """Bring topic and databases to today's schema. Running it again changes nothing."""
+    from db.migrate import Migrated, migrate
+    from footfall.topic import ensure_topic
+
     environment = Environment.read()
     partitions = environment.partitions
     if environment.bootstrap:
@@ -99,11 +102,13 @@ def ingest(
     ] = None,
 ) -> None:
     """Read the topic into the shards until stopped. Several may run: they share the work."""
+    from prometheus_client import start_http_server
+
+    from ingester.pipeline import Pipeline
+
     configure_logging()
     settings = Environment.read().ingest_settings()
     if telemetry_port is not None:
-        from prometheus_client import start_http_server  # noqa: PLC0415 - only where it is asked for
-
         start_http_server(telemetry_port, "127.0.0.1")
 
     async def run() -> None:
@@ -122,7 +127,7 @@ def ingest(
 @app.command()
 def serve(workers: Annotated[int, typer.Option(help="Worker processes.")] = 1) -> None:
     """Serve the API until stopped."""
-    from footfall.serve import serve as run  # noqa: PLC0415 - granian forks: load it only here
+    from footfall.serve import serve as run
 
     environment = Environment.read()
     environment.api_settings()
@@ -134,6 +139,9 @@ def load(
     file: Annotated[Path, typer.Argument(help="JSON lines, plain, .gz or .zst.", exists=True)],
 ) -> None:
     """Write a file's events to the topic, one a line."""
+    from footfall.topic import TopicWriter
+    from footfall.topic import load as load_file
+
     environment = Environment.read()
     writer = TopicWriter(environment.need_bootstrap(), environment.topic, environment.kafka_options)
     with progress.status("loading …") as status:
@@ -150,7 +158,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed makes the same shops.")] = 1,
 ) -> None:
     """The whole of Footfall on this machine: stack, simulated shops, ingester, API."""
-    from footfall.demo import run_demo  # noqa: PLC0415 - it is a program of its own
+    from footfall.demo import run_demo
 
     sys.exit(run_demo(events, once=once, seed=seed))
 
@@ -158,7 +166,7 @@ def demo(
 @app.command()
 def doctor() -> None:
     """Check every part and say what to mend."""
-    from footfall.doctor import examine  # noqa: PLC0415 - it is a program of its own
+    from footfall.doctor import examine
 
     findings = asyncio.run(examine(Environment.read()))
     table = Table("part", "state", "what to do")

@@ -22,7 +22,7 @@ from db.migrate import migrate
 from footfall.compare import Line, compare
 from footfall.simulate import DAY_MS, Shops
 from footfall.topic import TopicWriter, ensure_topic
-from stack import EmbeddedStack
+from stack.embedded import EmbeddedStack
 
 HISTORY_DAYS: Final = 3
 SHOPS: Final = ("Teapots", "Bicycles", "Lamps", "Seeds", "Atlases")

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from api.settings import ApiSettings
-from events.batch import Limits
+from events.limits import Limits
 from ingester.settings import IngestSettings
 
 DEFAULT_TOPIC: Final = "footfall.events"

@@ -2,9 +2,3 @@
 
 It serves the demo, the tests and a developer's laptop. It is no place for a shop's real data.
 """
-
-from stack.broker import Broker
-from stack.database import Database
-from stack.embedded import EmbeddedStack
-
-__all__ = ["Broker", "Database", "EmbeddedStack"]

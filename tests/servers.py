@@ -77,7 +77,7 @@ def _made_on(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
-            yield psycopg.conninfo.make_conninfo(server, dbname=name)  # type: ignore[attr-defined]
+            yield psycopg.conninfo.make_conninfo(server, dbname=name)
         finally:
             connection.execute(
                 sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from events.batch import Limits
 from events.check import Event, Rejection, check
+from events.limits import Limits
 from events.reasons import Reason
 from tests.unit.broken import BROKEN
 from tests.unit.messages import NOW_MS, raw

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.batch import Limits, Messages
+from events.batch import Messages
 from events.check import Event, Rejection, check
 from events.decode import decode
+from events.limits import Limits
 from tests.unit.broken import BROKEN
 from tests.unit.messages import NOW_MS, batch, event, raw
 

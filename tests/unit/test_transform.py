@@ -6,8 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from events.batch import Limits, Processed
+from events.batch import Processed
 from events.enrich import Enrichment
+from events.limits import Limits
 from events.transform import ITEM_COLUMNS, ROW_COLUMNS, process
 from tests.unit.messages import CHROME, GOOGLEBOT, IPHONE, NOW_MS, batch, raw
 
