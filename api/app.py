@@ -3,25 +3,30 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
+import swagger_ui
 from litestar import Litestar, Request
 from litestar.exceptions import HTTPException
-from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.plugins.problem_details import ProblemDetailsException
 from litestar.plugins.prometheus import PrometheusConfig, PrometheusController
 from litestar.response import Response
+from litestar.static_files import create_static_files_router
 
 from api import admin, collect, health, stats
+from api.limits import current_headers, rate_limit
 from api.problems import problem
 from api.settings import ApiSettings
 from api.state import State
 from db.errors import kind_of
 
 log = structlog.get_logger(__name__)
+
+ASSETS: Final = "/schema/assets"
 
 
 def create_app(settings: ApiSettings) -> Litestar:
@@ -35,11 +40,6 @@ def create_app(settings: ApiSettings) -> Litestar:
         finally:
             await app.state.footfall.close()
 
-    limit = RateLimitConfig(
-        rate_limit=("minute", settings.requests_per_minute),
-        identifier_for_request=_who,
-        exclude=["/health", "/metrics", "/schema"],
-    )
     telemetry = PrometheusConfig(app_name="footfall_api", prefix="footfall_api", group_path=True)
     return Litestar(
         route_handlers=[
@@ -55,9 +55,10 @@ def create_app(settings: ApiSettings) -> Litestar:
             health.live,
             health.ready,
             PrometheusController,
+            create_static_files_router(ASSETS, [Path(swagger_ui.__file__).parent / "static"]),
         ],
         lifespan=[lifespan],
-        middleware=[limit.middleware, telemetry.middleware],
+        middleware=[rate_limit(settings.requests_per_minute).middleware, telemetry.middleware],
         exception_handlers={
             ProblemDetailsException: _problem,
             HTTPException: _refused,
@@ -67,16 +68,21 @@ def create_app(settings: ApiSettings) -> Litestar:
             title="Footfall",
             version="1",
             description="Shop analytics that merchants can trust.",
-            render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
+            render_plugins=[JsonRenderPlugin(), _documentation()],
         ),
         request_max_body_size=collect.MAX_BODY_BYTES + 1,
     )
 
 
-def _who(request: Request[Any, Any, Any]) -> str:
-    """Requests are limited by key; without one, by address."""
-    given = request.headers.get("authorization")
-    return given or (request.client.host if request.client else "unknown")
+def _documentation() -> SwaggerRenderPlugin:
+    """The page at /schema, whole without the internet: its parts are our own."""
+    return SwaggerRenderPlugin(
+        js_url=f"{ASSETS}/swagger-ui-bundle.js",
+        css_url=f"{ASSETS}/swagger-ui.css",
+        standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
+        path=["/", "/swagger"],
+        favicon="<link rel='icon' href='data:,'>",
+    )
 
 
 def _problem(
@@ -87,7 +93,7 @@ def _problem(
     given = request.headers.get("x-request-id", "")
     request_id = given if given.isalnum() and len(given) <= 64 else uuid.uuid4().hex
     response.content["request_id"] = request_id
-    response.headers["x-request-id"] = request_id
+    response.headers.update({"x-request-id": request_id, **current_headers.get({})})
     return response
 
 

@@ -159,7 +159,10 @@ class Demo:
         """Go on as shops do, and show it, until Ctrl-C."""
         merchant, key = next(iter(self.keys.items()))
         bearer = f"-H 'Authorization: Bearer {key}'"
-        event = '{"event": "page_view", "visitor_id": "me", "url": "https://shop.example/"}'
+        event = (
+            '{"event": "page_view", "visitor_id": "me", "url": "https://shop.example/", '
+            '"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}'
+        )
         output.print(f"\nA key of merchant {merchant}: [bold]{key}[/bold]\n", highlight=False)
         for line in (
             f"curl -s {bearer} {self.url}/v1/events -d '{event}'",
