@@ -55,10 +55,14 @@ class Process:
         return code
 
     def close(self) -> None:
-        """End it whatever it does."""
+        """End it whatever it does: in order, so that it can end its own children, or by force."""
         if self._child.poll() is None:
+            self._child.terminate()
+        try:
+            self._child.wait(15)
+        except subprocess.TimeoutExpired:
             self._child.kill()
-        self._child.wait(10)
+            self._child.wait(10)
         self._reader.join(5)
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
