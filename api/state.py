@@ -14,6 +14,7 @@ from db import catalogue
 from db.catalogue import Key, Merchant
 from db.placement import partition_of
 from db.pools import READER_SETTINGS, WRITER_SETTINGS, open_pool, open_pools, shard_map
+from events.check import MAX_MERCHANT_ID
 
 REMEMBER_S: Final = 5.0  # how long a key, a merchant or the map may be out of date
 _MOST: Final = 100_000
@@ -71,6 +72,8 @@ class State:
         Raises:
             ProblemDetailsException: 404, there is none.
         """
+        if not 1 <= merchant_id <= MAX_MERCHANT_ID:
+            raise no_such_merchant()
         held = self._merchants.get(merchant_id)
         if held is None or time.monotonic() - held[0] > REMEMBER_S:
             if len(self._merchants) > _MOST:
