@@ -35,7 +35,7 @@ def migrate(
         report: called after each history that was brought up to date.
     """
     for number, dsn in enumerate(shards):
-        engine = sa.create_engine(sqlalchemy_url(dsn), poolclass=sa.NullPool)
+        engine = _engine(dsn)
         try:
             with engine.connect() as connection:
                 connection.execute(sa.text("SET lock_timeout = '10s'"))
@@ -52,12 +52,11 @@ def migrate(
             apply_policies(cast("psycopg.Connection[object]", plain))
 
 
-def sqlalchemy_url(dsn: str) -> str:
-    """A libpq URL as SQLAlchemy wants it."""
-    for scheme in ("postgresql://", "postgres://"):
-        if dsn.startswith(scheme):
-            return "postgresql+psycopg://" + dsn.removeprefix(scheme)
-    return dsn
+def _engine(dsn: str) -> sa.Engine:
+    """libpq reads the DSN: SQLAlchemy's own reader knows no list of hosts."""
+    return sa.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=sa.NullPool
+    )
 
 
 def _upgrade(connection: sa.Connection, history: str) -> str:

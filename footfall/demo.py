@@ -161,7 +161,7 @@ class Demo:
         bearer = f"-H 'Authorization: Bearer {key}'"
         event = (
             '{"event": "page_view", "visitor_id": "me", "url": "https://shop.example/", '
-            '"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}'
+            '"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Firefox/143.0"}'
         )
         output.print(f"\nA key of merchant {merchant}: [bold]{key}[/bold]\n", highlight=False)
         for line in (

@@ -129,7 +129,7 @@ class TopicReader:
             raise AssignmentError("cannot take up partitions") from self._failed
         if any(map(_error, messages)):
             messages = await self._without_errors(messages)
-        return _as_columns(messages)
+        return as_columns(messages)
 
     def batch(self, taken: Messages) -> Batch | None:
         """A batch of the messages whose partitions are still ours and that follow on.
@@ -302,7 +302,7 @@ class TopicReader:
         return await asyncio.shield(self._loop.run_in_executor(self._thread, call))
 
 
-def _as_columns(messages: list[Message]) -> Messages:
+def as_columns(messages: list[Message]) -> Messages:
     count = len(messages)
     return Messages(
         values=list(map(_value, messages)),
