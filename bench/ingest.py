@@ -15,9 +15,8 @@ import os
 import statistics
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import asyncpg
 import polars as pl
@@ -44,6 +43,7 @@ PARTITIONS = 4
 BATCH = 50_000
 MERCHANTS = 5_000
 console = Console()
+Frames = tuple[pl.DataFrame, pl.DataFrame]
 
 
 def fill(bootstrap: str, topic: str, events: int) -> None:
@@ -89,7 +89,7 @@ def in_batches(parts: list[Messages]) -> list[Messages]:
     return [Messages.joined(parts[at : at + size]) for at in range(0, len(parts), size)]
 
 
-async def ceiling(dsn: str, frames: list[tuple[pl.DataFrame, pl.DataFrame]]) -> float:
+async def ceiling(dsn: str, frames: list[Frames]) -> float:
     """Seconds to COPY ready-made bytes of the same rows and items, a transaction a batch."""
     encoded = [
         [
@@ -145,34 +145,34 @@ def database() -> Iterator[str]:
         yield dsn
 
 
-def timed(stage: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
-    """Do it, and add its seconds to the stage's."""
+@contextmanager
+def timed(took: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds spent within to the stage's."""
     began = time.perf_counter()
-    done = work()
-    stage[name] = stage.get(name, 0.0) + time.perf_counter() - began
-    return done
+    yield
+    took[stage] = took.get(stage, 0.0) + time.perf_counter() - began
 
 
-def stages(bootstrap: str, topic: str) -> tuple[dict[str, float], list[Any]]:
+def stages(bootstrap: str, topic: str) -> tuple[dict[str, float], list[Frames]]:
     """Seconds of each stage by itself, one after the other, and the rows that come of them."""
     took: dict[str, float] = {}
-    parts = timed(took, "consume", lambda: consume(bootstrap, topic))
-    batches = timed(took, "join", lambda: in_batches(parts))
+    with timed(took, "consume"):
+        parts = consume(bootstrap, topic)
+    with timed(took, "join"):
+        batches = in_batches(parts)
     enrichment, frames = Enrichment(), []
     order = [pl.col("ts").dt.date(), "merchant_id", "ts"]
     for batch in batches:
-        timed(took, "decode", lambda batch=batch: decode(batch, Limits()))
-        done = timed(
-            took,
-            "decode + transform",
-            lambda batch=batch: process(batch, limits=Limits(), enrichment=enrichment),
-        )
-        frame = timed(
-            took, "sort", lambda done=done: (done.rows.sort(order), done.items.sort(order))
-        )
-        timed(took, "encode", lambda frame=frame: [encode_rows(each) for each in frame])
-        frames.append(frame)
-    took["transform"] = took.pop("decode + transform") - took["decode"]
+        with timed(took, "decode"):
+            decode(batch, Limits())
+        with timed(took, "decode and transform"):
+            done = process(batch, limits=Limits(), enrichment=enrichment)
+        with timed(took, "sort"):
+            pair = (done.rows.sort(order), done.items.sort(order))
+        with timed(took, "encode"):
+            for frame in pair:
+                encode_rows(frame)
+        frames.append(pair)
     return took, frames
 
 

@@ -25,7 +25,11 @@ class Migrated:
 
 
 def migrate(
-    shards: Sequence[str], partitions: int, report: Callable[[Migrated], None] = lambda _: None
+    shards: Sequence[str],
+    partitions: int,
+    report: Callable[[Migrated], None] = lambda _: None,
+    *,
+    max_age_days: int = 365,
 ) -> None:
     """Migrate the catalogue (first shard) and every shard, and map partitions to shards.
 
@@ -33,6 +37,7 @@ def migrate(
         shards: PostgreSQL DSNs; the first also holds the catalogue.
         partitions: of the topic; a partition that is already mapped stays where it is.
         report: called after each history that was brought up to date.
+        max_age_days: how old an event may be: raw rows are kept at least that long.
     """
     for number, dsn in enumerate(shards):
         engine = _engine(dsn)
@@ -49,7 +54,7 @@ def migrate(
         finally:
             engine.dispose()
         with psycopg.connect(dsn, autocommit=True) as plain:
-            apply_policies(cast("psycopg.Connection[object]", plain))
+            apply_policies(cast("psycopg.Connection[object]", plain), max_age_days)
 
 
 def _engine(dsn: str) -> sa.Engine:

@@ -19,25 +19,24 @@ REFRESH_START_DAYS = RAW_RETENTION_DAYS - 2
 _READABLE = ("events", "event_items", *(rollup.name for rollup in ROLLUPS))
 
 
-def apply_policies(connection: psycopg.Connection[object]) -> None:
-    """Bring every policy and grant of one shard to what is written here."""
+def apply_policies(connection: psycopg.Connection[object], max_age_days: int = 365) -> None:
+    """Bring every policy and grant of one shard to what is written here.
+
+    Args:
+        connection: in autocommit.
+        max_age_days: how old an event may be. Raw rows are kept a day longer, and never for a
+            shorter time than they were: what a backfill brought in stays.
+    """
+    raw_days = max(RAW_RETENTION_DAYS, max_age_days + 1)
     for table in ("events", "event_items"):
-        connection.execute(
-            "SELECT add_retention_policy(%s::regclass, make_interval(days => %s), "
-            "if_not_exists => true)",
-            (table, RAW_RETENTION_DAYS),
-        )
+        _retention_policy(connection, table, raw_days)
         connection.execute(
             "CALL add_columnstore_policy(%s::regclass, after => make_interval(days => %s), "
             "if_not_exists => true)",
             (table, COLUMNSTORE_AFTER_DAYS),
         )
     for table in ("rejected_event", "duplicate_event", "ingest_batch"):
-        connection.execute(
-            "SELECT add_retention_policy(%s::regclass, make_interval(days => %s), "
-            "if_not_exists => true)",
-            (table, RAW_RETENTION_DAYS + 34),
-        )
+        _retention_policy(connection, table, RAW_RETENTION_DAYS + 34)
     for rollup in ROLLUPS:
         _refresh_policy(connection, rollup)
     connection.execute(
@@ -48,6 +47,23 @@ def apply_policies(connection: psycopg.Connection[object]) -> None:
         connection.execute(
             sql.SQL("GRANT SELECT ON {} TO footfall_analyst").format(sql.Identifier(name))
         )
+
+
+def _retention_policy(connection: psycopg.Connection[object], table: str, days: int) -> None:
+    """Keep rows for so many days, or for longer where the policy says so already."""
+    shorter = connection.execute(
+        "SELECT (config ->> 'drop_after')::interval < make_interval(days => %s) "
+        "FROM timescaledb_information.jobs "
+        "WHERE proc_name = 'policy_retention' AND hypertable_name = %s",
+        (days, table),
+    ).fetchone()
+    if shorter == (True,):
+        connection.execute("SELECT remove_retention_policy(%s::regclass)", (table,))
+    connection.execute(
+        "SELECT add_retention_policy(%s::regclass, make_interval(days => %s), "
+        "if_not_exists => true)",
+        (table, days),
+    )
 
 
 def _refresh_policy(connection: psycopg.Connection[object], rollup: Rollup) -> None:

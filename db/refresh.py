@@ -5,14 +5,16 @@ shows only after a refresh. The ledger tells which batches did, so that a pass c
 when none did, and so that the API can say how fresh its numbers are.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
 
-from db.policies import REFRESH_START_DAYS
 from db.pools import Connection
 from db.rollups import ROLLUPS, Rollup
+
+Window = tuple[datetime, datetime]  # half-open
 
 _COORDINATOR: Final = 0x466F6F74  # advisory lock key: saves work, guards nothing
 
@@ -20,6 +22,13 @@ _COORDINATOR: Final = 0x466F6F74  # advisory lock key: saves work, guards nothin
 _BEGAN: Final = """
 SELECT least(now(), min(xact_start)) FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+# Ranges of the raw chunks that hold any of a range of event time.
+_HELD: Final = """
+SELECT range_start, range_end FROM timescaledb_information.chunks
+ WHERE hypertable_name = 'events' AND hypertable_schema = current_schema()
+   AND range_end > $1 AND range_start <= $2 ORDER BY range_start
 """
 
 _DIRTY: Final = """
@@ -42,12 +51,17 @@ async def _pass(connection: Connection) -> int:
     began: datetime = await connection.fetchval(_BEGAN)
     last: datetime | None = await connection.fetchval("SELECT min(refreshed_at) FROM refresh_state")
     dirty = await connection.fetchrow(_DIRTY, last or datetime(2000, 1, 1, tzinfo=UTC))
+    held: list[Window] = []
+    if dirty is not None and dirty["low"] is not None:
+        rows = await connection.fetch(_HELD, dirty["low"], dirty["high"])
+        held = [(row["range_start"], row["range_end"]) for row in rows]
     refreshed = 0
     for rollup in ROLLUPS:
-        window = _window(rollup, dirty["low"], began) if dirty else None
-        if window is not None:
-            await refresh(connection, rollup, *window)
-            refreshed += 1
+        if dirty is not None and held:
+            changed = windows(rollup.bucket, (dirty["low"], dirty["high"]), held, began)
+            for start, end in changed:
+                await refresh(connection, rollup, start, end)
+            refreshed += bool(changed)
         await connection.execute(
             "INSERT INTO refresh_state VALUES ($1, $2) "
             "ON CONFLICT (rollup) DO UPDATE SET refreshed_at = excluded.refreshed_at",
@@ -57,16 +71,30 @@ async def _pass(connection: Connection) -> int:
     return refreshed
 
 
-def _window(
-    rollup: Rollup, low: datetime | None, now: datetime
-) -> tuple[datetime, datetime] | None:
-    """Whole buckets from the oldest late event to the last closed bucket, if there are any."""
-    if low is None:
-        return None
-    edge = now - timedelta(days=REFRESH_START_DAYS)
-    start = floor_to(rollup.bucket, max(low, edge))
-    end = floor_to(rollup.bucket, now)
-    return (start, end) if start < end else None
+def windows(
+    bucket: timedelta, dirty: Window, held: Sequence[Window], now: datetime
+) -> list[Window]:
+    """Whole closed buckets that hold late events, as few windows as may be.
+
+    Args:
+        bucket: the rollup's.
+        dirty: the first and last event time of the batches that came since the last pass.
+        held: the time ranges of the raw chunks there are, in order. Where raw rows were dropped
+            a refresh would erase the rollup's, so none reaches there.
+        now: the bucket that holds it is still open.
+    """
+    first, last = floor_to(bucket, dirty[0]), floor_to(bucket, dirty[1]) + bucket
+    last = min(last, floor_to(bucket, now))
+    found: list[Window] = []
+    for chunk_start, chunk_end in held:
+        start, end = max(first, chunk_start), min(last, chunk_end)
+        if start >= end:
+            continue
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return found
 
 
 def floor_to(bucket: timedelta, moment: datetime) -> datetime:

@@ -92,7 +92,7 @@ def migrate_command() -> None:
     def report(done: Migrated) -> None:
         progress.print(f"shard {done.shard}: {done.history} is at {done.revision}")
 
-    migrate(environment.need_shards(), partitions, report)
+    migrate(environment.need_shards(), partitions, report, max_age_days=environment.max_age_days)
 
 
 @app.command()
@@ -136,16 +136,48 @@ def serve(workers: Annotated[int, typer.Option(help="Worker processes.")] = 1) -
 
 @app.command()
 def load(
-    file: Annotated[Path, typer.Argument(help="JSON lines, plain, .gz or .zst.", exists=True)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON lines, or CSV with a mapping; plain, .gz or .zst.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    merchant: Annotated[
+        int | None, typer.Option(help="Whose events a CSV file holds.", min=1)
+    ] = None,
+    mapping: Annotated[
+        str | None,
+        typer.Option(help="How to read a CSV file: `onlineshop`, or a mapping's JSON file."),
+    ] = None,
 ) -> None:
-    """Write a file's events to the topic, one a line."""
-    from footfall.topic import TopicWriter
-    from footfall.topic import load as load_file
+    """Write a file's events to the topic, one a line; nothing of a CSV file that has errors."""
+    from rich.markup import escape
 
+    from footfall.mapping import MappingError, Source, find
+    from footfall.topic import TopicWriter, messages_of
+    from footfall.topic import load as load_messages
+
+    if (merchant is None) != (mapping is None):
+        raise typer.BadParameter("--merchant and --mapping go together: JSON lines need neither")
     environment = Environment.read()
-    writer = TopicWriter(environment.need_bootstrap(), environment.topic, environment.kafka_options)
+    bootstrap = environment.need_bootstrap()
+    messages = messages_of(file)
+    if merchant is not None and mapping is not None:
+        try:
+            source = Source(file, find(mapping), merchant)
+            with progress.status("checking …"):
+                source.check()
+        except MappingError as error:
+            progress.print(f"[red]footfall:[/red] {escape(str(error))}", highlight=False)
+            raise typer.Exit(1) from error
+        messages = source.messages()
+    writer = TopicWriter(bootstrap, environment.topic, environment.kafka_options)
     with progress.status("loading …") as status:
-        count = load_file(file, writer, lambda so_far: status.update(f"loading … {so_far:,}"))
+        count = load_messages(
+            messages, writer, lambda so_far: status.update(f"loading … {so_far:,}")
+        )
     output.print(f"{count} events acknowledged", highlight=False)
 
 

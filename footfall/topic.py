@@ -2,7 +2,7 @@
 
 import gzip
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -112,18 +112,28 @@ def key_of(line: bytes) -> bytes:
 
 def lines_of(path: Path) -> Iterator[bytes]:
     """The lines of a file, plain, .gz or .zst, without their ends; empty ones left out."""
-    with _opened(path) as file:
+    with opened(path) as file:
         for line in file:
             stripped = line.rstrip(b"\r\n")
             if stripped:
                 yield stripped
 
 
-def load(path: Path, writer: TopicWriter, tick: Callable[[int], None] = lambda _: None) -> int:
-    """Write every line of a file to the topic; how many. `tick` hears of every thousandth."""
-    count = 0
+def messages_of(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """The lines of a file as messages, each with its key."""
     for line in lines_of(path):
-        writer.write(key_of(line), line)
+        yield key_of(line), line
+
+
+def load(
+    messages: Iterable[tuple[bytes, bytes]],
+    writer: TopicWriter,
+    tick: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Write messages to the topic; how many. `tick` hears of every thousandth."""
+    count = 0
+    for key, value in messages:
+        writer.write(key, value)
         count += 1
         if count % 1000 == 0:
             tick(count)
@@ -131,7 +141,8 @@ def load(path: Path, writer: TopicWriter, tick: Callable[[int], None] = lambda _
     return count
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """A file for reading, unpacked where its name ends in .gz or .zst."""
     match path.suffix:
         case ".gz":
             return io.BufferedReader(gzip.GzipFile(path))

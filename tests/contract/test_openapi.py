@@ -7,6 +7,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
 
 from tests.service import Service
 
@@ -14,7 +15,7 @@ from tests.service import Service
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_no_request_makes_it_fall_over(service: Service, mode: GenerationMode) -> None:
     described = schemathesis.openapi.from_url(f"{service.url}/schema/openapi.json")
-    operations = [each.ok() for each in described.get_all_operations()]
+    operations = [each.ok() for each in described.get_all_operations() if isinstance(each, Ok)]
     operations = [each for each in operations if each.path.startswith("/v1/")]
     assert len(operations) == 9
     for operation in operations:
@@ -26,7 +27,7 @@ def answers_well(operation: Any, mode: GenerationMode, key: str) -> None:
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
-    def ask(case: schemathesis.Case) -> None:
+    def ask(case: Any) -> None:
         answer = case.call(headers={"Authorization": f"Bearer {key}"})
         assert answer.status_code < 500, (case.as_curl_command(), answer.text)
         if answer.status_code >= 400:
