@@ -43,6 +43,7 @@ def run_demo(events: int, *, once: bool, seed: int) -> int:
         demo.set_up()
         running.enter_context(demo.process("ingest"))
         running.enter_context(demo.process("serve"))
+        demo.open_shops()
         made_from = int(time.time() * 1000)
         progress.print(f"making {events:,} events of {HISTORY_DAYS} days")
         demo.send(events, made_from - HISTORY_DAYS * DAY_MS, made_from)
@@ -75,16 +76,22 @@ class Demo:
         self.keys: dict[int, str] = {}
 
     def set_up(self) -> None:
-        """Topic, schema, merchants and keys, by the same commands that an operator uses."""
+        """Topic and schema."""
         partitions = ensure_topic(self._stack.kafka_bootstrap, self._topic, 4, {})
         migrate(self._stack.shards, partitions)
-        for name in SHOPS:
-            merchant = self._command("merchants", "create", name)["merchant_id"]
-            scopes = ("--scope", "events:write", "--scope", "stats:read")
-            made = self._command("keys", "create", "--merchant", str(merchant), *scopes)
-            self.keys[merchant] = made["key"]
-        self.shops = Shops(list(self.keys), self._seed)
         self._writer = TopicWriter(self._stack.kafka_bootstrap, self._topic, {})
+
+    def open_shops(self) -> None:
+        """Merchants and their keys, over HTTP as an operator's own system would make them."""
+        admin = self._command("keys", "create", "--admin")["key"]
+        with httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {admin}"}) as http:
+            for name in SHOPS:
+                made = http.post("/v1/merchants", json={"name": name}).raise_for_status()
+                merchant = int(made.json()["merchant_id"])
+                scopes = {"scopes": ["events:write", "stats:read"]}
+                key = http.post(f"/v1/merchants/{merchant}/keys", json=scopes).raise_for_status()
+                self.keys[merchant] = key.json()["key"]
+        self.shops = Shops(list(self.keys), self._seed)
 
     @contextmanager
     def process(self, command: str) -> Iterator[None]:
