@@ -15,6 +15,8 @@ import { Session } from "./session.mjs";
 const [port = "0", dataDir] = process.argv.slice(2);
 const database = await PGlite.create({ dataDir, extensions: { timescaledb } });
 await database.exec("CREATE EXTENSION IF NOT EXISTS timescaledb");
+// In a data directory of an earlier run the extension exists, but nothing has loaded its library.
+await database.exec("LOAD 'timescaledb'");
 const session = new Session(database);
 const jobs = runJobs(session);
 const server = net.createServer((socket) => new Client(socket, session));
