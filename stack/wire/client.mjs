@@ -1,6 +1,6 @@
 // One client's connection: startup, then its messages in order, each in its turn.
 
-import { CopyIn, copyData, copyOf } from "./copy.mjs";
+import { CopyIn, copyData, copyOf, copyOutResponse } from "./copy.mjs";
 import * as wire from "./protocol.mjs";
 
 const SESSION_SETTING = /^\s*(?:SET\s+(?!LOCAL\b|TRANSACTION\b|CONSTRAINTS\b)|RESET\s+)/i;
@@ -22,6 +22,7 @@ export class Client {
   #status = "I";
   #skipToSync = false; // an extended-protocol error voids what follows, up to Sync
   #inExchange = false; // between the first extended-protocol message and its Sync
+  #bound = false; // whether a portal lives in this exchange
   #copy = undefined;
   #working = false;
   #gone = false;
@@ -193,7 +194,7 @@ export class Client {
   async #copyOut(copy) {
     const { answer, bytes } = await this.#session.copyOut(copy.statement);
     const failed = [...wire.messagesIn(answer)].some(([kind]) => kind === "E");
-    const rows = failed ? [] : [copy.response, copyData(bytes, copy.binary)];
+    const rows = failed ? [] : [copyOutResponse(copy, bytes), copyData(bytes, copy.binary)];
     return this.#settled(Buffer.concat([...rows, answer]));
   }
 
@@ -201,12 +202,15 @@ export class Client {
     if (kind === "S") {
       if (!this.#inExchange) await this.#session.acquire(this);
       this.#inExchange = false;
+      this.#bound = false;
       this.#skipToSync = false;
       return this.#settled(this.#session.exec(bytes));
     }
     if (this.#skipToSync) return undefined;
+    if (kind === "H") return this.#flushed();
     await this.#session.acquire(this);
     this.#inExchange = true;
+    if (kind === "B") this.#bound = true;
     const answer = this.#session.exec(this.#renamed(kind, bytes));
     const kept = [];
     for (const [answered, part] of wire.messagesIn(answer)) {
@@ -215,6 +219,17 @@ export class Client {
       else kept.push(part); // the only ReadyForQuery a client may see is the answer to its Sync
     }
     return Buffer.concat(kept);
+  }
+
+  /** Answers are sent at once, so there is nothing to flush. A client that only prepared a statement
+   *  may take its time to use it (asyncpg does): the session is not kept for it. */
+  #flushed() {
+    if (this.#inExchange && !this.#bound && this.#status === "I") {
+      this.#session.exec(wire.sync());
+      this.#inExchange = false;
+      this.#session.settle(this, false);
+    }
+    return undefined;
   }
 
   /** Statements live in the one session: each connection's names get its number. */

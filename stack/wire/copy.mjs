@@ -50,6 +50,15 @@ export class CopyIn {
   }
 }
 
+/** The answer to COPY TO: clients read rows by its count of columns, which the rows themselves tell. */
+export function copyOutResponse(copy, bytes) {
+  if (bytes.length === 0) return copy.response;
+  if (copy.binary) return copyResponse("H", true, Math.max(0, bytes.readInt16BE(19))); // after the header
+  const line = bytes.subarray(0, bytes.indexOf(10));
+  const tabs = line.reduce((count, byte) => count + (byte === 9 ? 1 : 0), 0);
+  return tabs > 0 ? copyResponse("H", false, tabs + 1) : copy.response;
+}
+
 /** The rows as CopyData: a line a message in text and csv, pieces of the stream in binary. */
 export function copyData(bytes, binary) {
   const messages = [];
