@@ -63,6 +63,7 @@ class Publisher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.spool.close()
 
     async def _produce(self, records: Sequence[Record]) -> list[Record]:
         """Produce; the records that were not acknowledged, in order."""

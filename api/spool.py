@@ -6,11 +6,13 @@ off by a crash was never promised to anyone and is left out.
 """
 
 import asyncio
+import fcntl
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 Record = tuple[bytes, bytes]
 _HEAD: Final = struct.Struct(">II")
@@ -22,14 +24,19 @@ class SpoolFullError(Exception):
 
 
 class Spool:
-    """A directory of segments; one process writes it."""
+    """A directory of segments. Each worker process takes one for itself, the first that is free,
+    so that what a worker left behind is drained by the next one that starts."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
+    def __init__(self, root: Path) -> None:
+        self._directory, self._lock_file = _free_place(root)
+        directory = self._directory
         names = sorted(int(path.stem) for path in directory.glob("*.spool"))
         self._last = names[-1] if names else 0
         self._lock = asyncio.Lock()
+
+    def close(self) -> None:
+        """Leave the directory to whoever comes next."""
+        self._lock_file.close()
 
     @property
     def pending(self) -> bool:
@@ -67,6 +74,21 @@ class Spool:
             os.fsync(descriptor)  # the new name must survive as well
         finally:
             os.close(descriptor)
+
+
+def _free_place(root: Path) -> tuple[Path, IO[bytes]]:
+    """The first numbered directory that no living process holds, and the lock that now holds it."""
+    for number in count():
+        directory = root / str(number)
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            return directory, lock
+    raise AssertionError("unreachable")
 
 
 def records_of(segment: Path) -> Iterator[Record]:

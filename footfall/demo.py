@@ -246,7 +246,8 @@ def show(lines: list[Line]) -> int:
     """Print the comparison; 0 where everything agrees."""
     table = Table("merchant", "metric", "made", "raw rows", "rollup", "API", "")
     for line in lines:
-        mark = "[green]equal[/green]" if line.agrees else "[red]DIFFERS[/red]"
+        same = "within 6 %" if line.approximate else "equal"
+        mark = f"[green]{same}[/green]" if line.agrees else "[red]DIFFERS[/red]"
         values = (line.made, line.raw, line.rollup, line.api)
         table.add_row(
             line.merchant, line.metric, *("" if v is None else str(v) for v in values), mark
