@@ -30,14 +30,21 @@ async def open_pool(
     dsn: str, settings: dict[str, str], *, size: int, command_timeout: float = 90.0
 ) -> asyncpg.Pool:
     """A pool on the shard's primary that does not need the shard to be there yet."""
+    # What only reads leaves nothing in a session: a reset would double the round trips.
+    keeps_clean = settings.get("default_transaction_read_only") == "on"
     return await asyncpg.create_pool(
         dsn,
+        reset=_nothing_to_reset if keeps_clean else None,
         min_size=0,
         max_size=size,
         server_settings=settings,
         command_timeout=command_timeout,
         timeout=10,
     )
+
+
+async def _nothing_to_reset(_: Connection) -> None:
+    return
 
 
 async def shard_map(catalogue: asyncpg.Pool) -> dict[int, int]:

@@ -36,6 +36,7 @@ class Environment:
     api_port: int
     max_age_days: int
     country_file: Path | None
+    requests_per_minute: int
 
     @classmethod
     def read(cls, given: Mapping[str, str] = os.environ) -> "Environment":
@@ -61,6 +62,7 @@ class Environment:
             api_port=_number(given, "FOOTFALL_API_PORT", 8080),
             max_age_days=_number(given, "FOOTFALL_MAX_AGE_DAYS", 365),
             country_file=Path(country) if country else None,
+            requests_per_minute=_number(given, "FOOTFALL_REQUESTS_PER_MINUTE", 6000),
         )
 
     def need_shards(self) -> tuple[str, ...]:
@@ -110,6 +112,7 @@ class Environment:
             spool_dir=root / "spool" / str(self.api_port),
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),
+            requests_per_minute=self.requests_per_minute,
         )
 
 

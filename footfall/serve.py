@@ -1,11 +1,18 @@
 """The API as a process: granian in front of the application."""
 
+import threading
+import time
+from typing import Final
+
+import httpx
 from granian.constants import Interfaces
 from granian.server import Server
 from litestar import Litestar
 
 from api.app import create_app
 from footfall.environment import Environment, configure_logging
+
+_ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - where it listens is the operator's
 
 
 def application() -> Litestar:
@@ -25,5 +32,20 @@ def serve(host: str, port: int, workers: int) -> None:
         interface=Interfaces.ASGI,
         log_enabled=False,
     )
-    server.on_startup(lambda: print(f"serving http://{host}:{port}", flush=True))  # noqa: T201 - the ready line
+    server.on_startup(
+        lambda: threading.Thread(target=_say_ready, args=(host, port), daemon=True).start()
+    )
     server.serve()
+
+
+def _say_ready(host: str, port: int) -> None:
+    """One line, once a worker answers: the server's own start comes before its workers'."""
+    asked = f"http://{'127.0.0.1' if host in _ANY else host}:{port}/health/live"
+    while True:
+        try:
+            httpx.get(asked, timeout=5).raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.05)
+        else:
+            print(f"serving http://{host}:{port}", flush=True)  # noqa: T201 - the ready line
+            return

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,16 @@ class Service:
 
         wait_until(there, seconds, f"{count} events are not in the answer")
 
+    def wait_until_fresh(self, merchant: int, seconds: float = 60) -> None:
+        """Until every number, late events' too, holds all that was logged up to now."""
+        now = datetime.now(UTC)
+
+        def fresh() -> bool:
+            as_of = self.ask(merchant, metrics=["events"], date_range="7d")["meta"]["fresh_as_of"]
+            return as_of is not None and datetime.fromisoformat(as_of) >= now
+
+        wait_until(fresh, seconds, f"the answers of merchant {merchant} are not fresh")
+
 
 @contextmanager
 def serving(
@@ -127,12 +138,4 @@ def serving(
     with footfall("serve", environment=own) as process:
         process.wait_for("serving")
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _lives(url), 30, "the API does not answer")
         yield Service(world, url, {**os.environ, **own}), process
-
-
-def _lives(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/live").status_code == 200
-    except httpx.TransportError:
-        return False

@@ -1,27 +1,23 @@
-"""Asking the shard and writing the answer."""
+"""Asking the shard and writing the answer: columns all the way, rows only in the body."""
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import asyncpg
 
 from api.query.catalogue import METRICS
-from api.query.freshness import Freshness, freshness
+from api.query.freshness import Freshness
 from api.query.language import Question
 from api.query.plan import Plan, plan
-from api.query.sql import select
+from api.query.sql import in_one_trip, select
 from events.money import to_decimal
 
 HLL_ERROR: Final = 0.0163
-_OTHER_CURRENCIES: Final = """
-SELECT DISTINCT currency FROM traffic_daily
- WHERE merchant_id = $1 AND bucket >= $2::timestamptz - INTERVAL '1 day' AND bucket < $3
-   AND currency <> $4 AND event IN ('purchase', 'refund') ORDER BY 1
-"""
+Columns = dict[str, list[Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,91 +36,124 @@ async def answer(question: Question, place: Place) -> dict[str, Any]:
         asyncpg.PostgresError, OSError: the shard cannot answer now.
     """
     planned = plan(question)
-    # Freshness is read before the rows: what it promises is then in them, and perhaps more.
-    fresh = await _fresh(planned, place)
-    async with asyncio.TaskGroup() as reading:
-        rows = reading.create_task(_rows(question, planned, place))
-        warnings = reading.create_task(_warnings(question, place))
-        totals = comparison = None
-        if question.include.totals:
-            totals = reading.create_task(_totals(question, planned, place))
-        if question.include.comparison:
-            comparison = reading.create_task(_comparison(question, place))
-    body = _body(question, planned, rows.result(), fresh, warnings.result())
-    if totals is not None:
-        body["totals"] = totals.result()
+    wants_totals = question.include.totals
+    told, comparison, totals = await asyncio.gather(
+        _told(question, planned, place),
+        _comparison(question, place) if question.include.comparison else _nothing(),
+        _totals(question, planned, place) if _needs_asking(question) else _nothing(),
+    )
+    columns, more = _page(question, told)
+    body = _body(question, planned, columns, told)
+    body["next_cursor"] = str(question.offset + question.limit) if more else None
     if comparison is not None:
-        body["comparison"] = comparison.result()
+        before, totals = comparison
+        body["comparison"] = _compared(question, before, totals)
+    if wants_totals and totals is None and (more or question.offset):
+        totals = await _totals(question, planned, place)
+    if wants_totals:
+        sums = {name: sum(filter(None, columns[name])) for name in question.metrics}
+        body["totals"] = _metrics(question, sums if totals is None else totals)
     return body
 
 
-async def _rows(question: Question, planned: Plan, place: Place) -> list[dict[str, Any]]:
-    statement = select(question, planned)
-    found = await place.pool.fetch(statement.text, *statement.parameters)
-    return [_row(question, record) for record in found]
+async def _nothing() -> None:
+    return None
 
 
-async def _fresh(planned: Plan, place: Place) -> Freshness:
-    async with place.pool.acquire() as connection:
-        return await freshness(connection, place.partition, place.topic, planned.source)
+def _needs_asking(question: Question) -> bool:
+    """Whether totals are wanted that are neither the rows' sums nor part of a comparison."""
+    wanted = question.include.totals and not question.include.comparison
+    return wanted and not _adds_up(question)
 
 
-async def _totals(question: Question, planned: Plan, place: Place) -> dict[str, Any]:
+def _adds_up(question: Question) -> bool:
+    """Whether the totals are the sums of the rows."""
+    return all(METRICS[name].adds_up for name in question.metrics)
+
+
+async def _told(question: Question, planned: Plan, place: Place) -> asyncpg.Record:
+    statement = in_one_trip(question, planned, place.partition, place.topic)
+    found = await place.pool.fetchrow(statement.text, *statement.parameters)
+    assert found is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
+    return found
+
+
+async def _totals(question: Question, planned: Plan, place: Place) -> asyncpg.Record:
     statement = select(question, planned, totals=True)
     found = await place.pool.fetchrow(statement.text, *statement.parameters)
     assert found is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
-    return _metrics(question, found)
+    return found
 
 
-async def _comparison(question: Question, place: Place) -> dict[str, Any]:
-    """Totals of the period before, and the change against it in per cent."""
+async def _comparison(
+    question: Question, place: Place
+) -> tuple[tuple[Question, asyncpg.Record], asyncpg.Record]:
+    """Totals of the period before, and of this one."""
     before = dataclasses.replace(question, period=question.period.previous())
     then, now = await asyncio.gather(
         _totals(before, plan(before), place), _totals(question, plan(question), place)
     )
+    return (before, then), now
+
+
+def _compared(
+    question: Question, before: tuple[Question, asyncpg.Record], now: asyncpg.Record
+) -> dict[str, Any]:
+    """Totals of the period before, and the change against it in per cent."""
+    asked, found = before
+    then, today = _metrics(asked, found), _metrics(question, now)
     return {
-        "date_range": [_instant(before.period.start), _instant(before.period.end)],
+        "date_range": [_instant(asked.period.start), _instant(asked.period.end)],
         "totals": then,
-        "change_percent": {name: _change(then[name], now[name]) for name in question.metrics},
+        "change_percent": {name: _change(then[name], today[name]) for name in question.metrics},
     }
 
 
-async def _warnings(question: Question, place: Place) -> list[str]:
-    if not any(METRICS[name].unit == "money" for name in question.metrics):
-        return []
-    found = await place.pool.fetch(
-        _OTHER_CURRENCIES,
-        question.merchant_id,
-        question.period.start,
-        question.period.end,
-        question.currency,
-    )
-    others = ", ".join(record["currency"] for record in found)
-    if not others:
-        return []
-    return [f"Money is in {question.currency} alone; there is also some in {others}."]
+def _page(question: Question, told: asyncpg.Record) -> tuple[Columns, bool]:
+    """The columns of the rows to show, and whether there are more."""
+    found = {name: told[name] or [] for name in question.columns}
+    if question.interval and not question.dimensions and not question.order_by:
+        return _zero_filled(question, found)
+    count = len(found[question.columns[0]])
+    if count <= question.limit:
+        return found, False
+    return {name: column[: question.limit] for name, column in found.items()}, True
+
+
+def _zero_filled(question: Question, found: Columns) -> tuple[Columns, bool]:
+    """A series has a point for every bucket, whether anything happened in it or not."""
+    assert question.interval is not None  # noqa: S101 - the caller asked for a series
+    buckets = question.period.buckets(question.interval)
+    shown = list(buckets[question.offset : question.offset + question.limit])
+    times = found["time"][: question.limit]
+    if times != shown:
+        place_of = {time: place for place, time in enumerate(times)}
+        places = [place_of.get(time) for time in shown]
+        found = {
+            name: [None if place is None else found[name][place] for place in places]
+            for name in question.metrics
+        }
+    columns = {"time": shown, **{name: found[name][: len(shown)] for name in question.metrics}}
+    return columns, question.offset + len(shown) < len(buckets)
 
 
 def _body(
-    question: Question,
-    planned: Plan,
-    rows: list[dict[str, Any]],
-    fresh: Freshness,
-    warnings: list[str],
+    question: Question, planned: Plan, columns: Columns, told: asyncpg.Record
 ) -> dict[str, Any]:
-    more = len(rows) > question.limit
-    rows = rows[: question.limit]
-    if question.interval and not question.dimensions and not question.order_by:
-        rows, more = _zero_filled(question, rows)
+    fresh = Freshness.of(told, planned.source)
     approximate = (
         {"visitors": {"method": "hll", "relative_error": HLL_ERROR}}
         if "visitors" in question.metrics
         else {}
     )
+    warnings = []
+    if told["others"]:
+        others = ", ".join(told["others"])
+        warnings.append(f"Money is in {question.currency} alone; there is also some in {others}.")
     if fresh.halted:
-        warnings = [*warnings, f"New events are not being read: {fresh.halted}"]
+        warnings.append(f"New events are not being read: {fresh.halted}")
     return {
-        "rows": rows,
+        "rows": _rows(question, columns),
         "meta": {
             "fresh_as_of": _instant(fresh.as_of) if fresh.as_of else None,
             "complete": fresh.as_of is not None and fresh.as_of >= question.period.end,
@@ -134,8 +163,24 @@ def _body(
             "warnings": warnings,
         },
         "query": _understood(question),
-        "next_cursor": str(question.offset + question.limit) if more else None,
     }
+
+
+def _rows(question: Question, columns: Columns) -> list[dict[str, Any]]:
+    names = question.columns
+    written = [_written(question, name, columns[name]) for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*written, strict=True)]
+
+
+def _written(question: Question, name: str, column: list[Any]) -> list[Any]:
+    """A column as the body shows it."""
+    if name == "time":
+        assert question.interval is not None  # noqa: S101 - there is a time column
+        labels = question.period.labels(question.interval)
+        return [labels[time] for time in column]
+    if name in question.dimensions:
+        return column
+    return [_value(name, value, question.currency) for value in column]
 
 
 def _understood(question: Question) -> dict[str, Any]:
@@ -153,44 +198,27 @@ def _understood(question: Question) -> dict[str, Any]:
     }
 
 
-def _zero_filled(
-    question: Question, rows: Sequence[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], bool]:
-    """A series has a point for every bucket, whether anything happened in it or not."""
-    assert question.interval is not None  # noqa: S101 - the caller asked for a series
-    known = {row["time"]: row for row in rows}
-    buckets = question.period.buckets(question.interval)
-    shown = buckets[question.offset : question.offset + max(question.limit, len(rows))]
-    nothing = {name: _value(name, None, question) for name in question.metrics}
-    series = []
-    for start in shown:
-        time = start.isoformat()
-        series.append(known.get(time) or {"time": time, **nothing})
-    return series, question.offset + len(shown) < len(buckets)
+def _metrics(question: Question, totals: asyncpg.Record | dict[str, Any]) -> dict[str, Any]:
+    return {name: _value(name, totals[name], question.currency) for name in question.metrics}
 
 
-def _row(question: Question, record: asyncpg.Record | Mapping[str, Any]) -> dict[str, Any]:
-    keys: dict[str, Any] = {}
-    if question.interval:
-        keys["time"] = _local(record["time"], question)
-    keys |= {name: record[name] for name in question.dimensions}
-    return keys | _metrics(question, record)
-
-
-def _metrics(question: Question, record: asyncpg.Record | Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _value(name, record[name], question) for name in question.metrics}
-
-
-def _value(name: str, value: Any, question: Question) -> Any:
+def _value(name: str, value: Any, currency: str) -> Any:
+    """A metric's value as the body shows it: no count is 0, a ratio over none is null."""
     unit = METRICS[name].unit
+    if unit == "count":
+        return int(value or 0)
     if unit == "money":
         if value is None and name == "average_order_value":
             return None
-        minor = int(Decimal(str(value or 0)).to_integral_value(ROUND_HALF_EVEN))
-        return {"amount": to_decimal(minor, question.currency), "currency": question.currency}
-    if unit == "count":
-        return int(value or 0)
+        return {"amount": _amount(value or 0, currency), "currency": currency}
     return None if value is None else round(float(value), 6)
+
+
+@lru_cache(65_536)
+def _amount(minor: float, currency: str) -> str:
+    if not isinstance(minor, int):
+        minor = int(Decimal(str(minor)).to_integral_value(ROUND_HALF_EVEN))
+    return to_decimal(minor, currency)
 
 
 def _change(before: Any, now: Any) -> float | None:

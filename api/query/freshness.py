@@ -2,22 +2,23 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Self
+
+import asyncpg
 
 from api.query.plan import Source
-from db.pools import Connection
 
 # Late batches that no refresh has yet taken in do not show in a rollup: its numbers are as old as
-# the oldest of them. Raw rows show at once.
-_FRESH: Final = """
+# the oldest of them. Raw rows show at once. One row, whatever the tables hold.
+FRESH: Final = """
 WITH refreshed AS (SELECT coalesce(min(refreshed_at), '-infinity') AS at FROM refresh_state),
      late AS (SELECT min(min_logged_at) AS logged_at FROM ingest_batch, refreshed
-               WHERE kafka_partition = $1 AND committed_at >= refreshed.at
+               WHERE kafka_partition = {partition} AND committed_at >= refreshed.at
                  AND min_ts < date_trunc('hour', refreshed.at, 'UTC'))
 SELECT applied_until, halted_reason, late.logged_at AS late,
-       (SELECT logic_version FROM ingest_batch WHERE kafka_partition = $1
+       (SELECT logic_version FROM ingest_batch WHERE kafka_partition = {partition}
          ORDER BY committed_at DESC LIMIT 1) AS logic_version
-  FROM late LEFT JOIN ingest_offset ON kafka_partition = $1 AND topic = $2
+  FROM late LEFT JOIN ingest_offset ON kafka_partition = {partition} AND topic = {topic}
 """
 
 
@@ -29,15 +30,10 @@ class Freshness:
     logic_version: int | None
     halted: str | None
 
-
-async def freshness(
-    connection: Connection, partition: int, topic: str, source: Source
-) -> Freshness:
-    """Of the partition that holds the merchant, for answers from `source`."""
-    row = await connection.fetchrow(_FRESH, partition, topic)
-    if row is None:
-        return Freshness(None, None, None)
-    as_of: datetime | None = row["applied_until"]
-    if as_of is not None and row["late"] is not None and source != "raw":
-        as_of = min(as_of, row["late"] - timedelta(milliseconds=1))
-    return Freshness(as_of, row["logic_version"], row["halted_reason"])
+    @classmethod
+    def of(cls, row: asyncpg.Record, source: Source) -> Self:
+        """From a row of `FRESH`, for answers from `source`."""
+        as_of: datetime | None = row["applied_until"]
+        if as_of is not None and row["late"] is not None and source != "raw":
+            as_of = min(as_of, row["late"] - timedelta(milliseconds=1))
+        return cls(as_of, row["logic_version"], row["halted_reason"])

@@ -1,7 +1,10 @@
 """Ranges of time as merchants say them, resolved in their zone; any IANA zone is exact."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -29,14 +32,13 @@ class Period:
         start = (local_start.replace(tzinfo=None) - length).replace(tzinfo=self.zone)
         return Period(start.astimezone(UTC), self.start, self.zone)
 
-    def buckets(self, interval: str) -> list[datetime]:
-        """The local start of every bucket that the period touches, in order, aware."""
-        starts: list[datetime] = []
-        at = floor(self.start, interval, self.zone)
-        while at < self.end:
-            starts.append(at.astimezone(self.zone))
-            at = following(at, interval, self.zone)
-        return starts
+    def buckets(self, interval: str) -> tuple[datetime, ...]:
+        """The start, UTC, of every bucket that the period touches, in order."""
+        return tuple(_labelled(self, interval))
+
+    def labels(self, interval: str) -> Mapping[datetime, str]:
+        """Each bucket's start, UTC, and how it is written: RFC 3339, local."""
+        return MappingProxyType(_labelled(self, interval))
 
     def check_points(self, interval: str | None) -> None:
         """Refuse series too long to answer."""
@@ -51,10 +53,25 @@ class Period:
             )
 
 
+@lru_cache(256)  # dashboards ask for the same few ranges all day
+def _labelled(period: Period, interval: str) -> dict[datetime, str]:
+    labels: dict[datetime, str] = {}
+    at = floor(period.start, interval, period.zone)
+    while at < period.end:
+        labels[at] = at.astimezone(period.zone).isoformat()
+        at = following(at, interval, period.zone)
+    return labels
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())  # reads the whole database of zones
+
+
 def zone(name: str) -> ZoneInfo:
     """The IANA zone of that name."""
-    if name not in available_timezones():
-        raise unknown("timezone", name, available_timezones())
+    if name not in _zones():
+        raise unknown("timezone", name, _zones())
     return ZoneInfo(name)
 
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from api.query.catalogue import DIMENSIONS, METRICS, Metric
+from api.query.freshness import FRESH
 from api.query.language import Combined, Filter, Question
 from api.query.plan import Plan, Reading, wants_bots
 from db.rollups import BOUNCED, SESSION_MEASURES
@@ -24,6 +25,11 @@ _ONE_SESSION: Final = (
     "extract(epoch FROM ended - started) * 1000 AS duration_ms, page_views, "
     "(carts > 0)::int AS sessions_with_cart, (purchases > 0)::int AS sessions_with_purchase"
 )
+
+# The first three parameters of every statement are the merchant and the range.
+_OTHER_CURRENCIES: Final = """(SELECT array_agg(DISTINCT currency) FROM traffic_daily
+  WHERE merchant_id = $1::int8 AND bucket >= $2::timestamptz - INTERVAL '1 day'
+    AND bucket < $3::timestamptz AND currency <> {currency} AND event IN ('purchase', 'refund'))"""
 
 
 @dataclass(slots=True)
@@ -66,6 +72,29 @@ def select(question: Question, planned: Plan, *, totals: bool = False) -> Statem
         limit = statement.parameter(question.limit + 1, "int8")
         offset = statement.parameter(question.offset, "int8")
         statement.text += f"\n LIMIT {limit} OFFSET {offset}"
+    return statement
+
+
+def in_one_trip(question: Question, planned: Plan, partition: int, topic: str) -> Statement:
+    """One row with all that an answer needs: its columns as arrays, and how fresh they are.
+
+    Arrays because a driver's row objects cost more than the question; one statement because its
+    parts then are of one snapshot. Where money is asked for, `others` lists the other currencies
+    in which the merchant took or gave any back within the range.
+    """
+    statement = select(question, planned)
+    columns = ", ".join(f"array_agg({name}) AS {name}" for name in question.columns)
+    fresh = FRESH.format(
+        partition=statement.parameter(partition, "int4"), topic=statement.parameter(topic, "text")
+    )
+    others = "NULL::text[]"
+    if any(METRICS[name].unit == "money" for name in question.metrics):
+        others = _OTHER_CURRENCIES.format(currency=statement.parameter(question.currency, "text"))
+    statement.text = (
+        f"SELECT answered.*, fresh.*, {others} AS others\n"
+        f"  FROM (SELECT {columns} FROM ({statement.text}) AS found) AS answered,\n"
+        f"       ({fresh}) AS fresh"
+    )
     return statement
 
 
