@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 import asyncpg
@@ -18,13 +18,23 @@ UPDATE ingest_offset AS held
  WHERE held.topic_id = $1
    AND held.kafka_partition = span.kafka_partition
    AND held.next_offset = span.start_offset
+   AND held.moved_to IS NULL
 RETURNING held.kafka_partition
 """
 
 _RECORD: Final = """
 INSERT INTO ingest_batch (topic_id, kafka_partition, start_offset, end_offset, messages, event_rows,
-       item_rows, rejects, duplicates, min_ts, max_ts, min_logged_at, max_logged_at, logic_version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+       item_rows, rejects, duplicates, min_ts, max_ts, min_logged_at, max_logged_at, logic_version,
+       first_ts, last_ts)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+"""
+
+# Writes only where a day is new or was processed by a newer logic.
+_DAYS = """
+INSERT INTO processed_day AS held (kafka_partition, day, logic_version)
+SELECT kafka_partition, day, $3 FROM unnest($1::int4[], $2::date[]) AS made (kafka_partition, day)
+    ON CONFLICT (kafka_partition, day) DO UPDATE SET logic_version = excluded.logic_version
+ WHERE held.logic_version > excluded.logic_version
 """
 
 _ADOPT: Final = """
@@ -77,6 +87,8 @@ class LedgerLine:
     min_ts: datetime | None
     max_ts: datetime | None
     min_logged_at: datetime
+    first_ts: datetime | None  # event time of rejects and repeats counts here too
+    last_ts: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +135,21 @@ async def record(
                 line.min_logged_at,
                 line.span.logged_at,
                 logic_version,
+                line.first_ts,
+                line.last_ts,
             )
             for line in lines
         ],
+    )
+
+
+async def note_days(
+    connection: Connection, days: Iterable[tuple[int, date]], logic_version: int
+) -> None:
+    """Note which logic made rows of these (partition, UTC day)s; the oldest one stands."""
+    listed = sorted(days)
+    await connection.execute(
+        _DAYS, [partition for partition, _ in listed], [day for _, day in listed], logic_version
     )
 
 

@@ -7,7 +7,7 @@ Two groups live in two metadatas, because they live in different databases: the 
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TIMESTAMP, TSTZMULTIRANGE, UUID
 from sqlalchemy.types import BigInteger, Boolean, Integer, SmallInteger, Text
 
 catalogue = sa.MetaData()
@@ -123,6 +123,7 @@ rejected_event = sa.Table(
     sa.Column("field", Text),
     _required("detail", Text()),
     sa.Column("raw", BYTEA),  # NULL only for a message that had no value (a tombstone)
+    sa.Column("ts", Instant),  # event time where it was read and kept its bounds, else log time
 )
 
 duplicate_event = sa.Table(
@@ -157,6 +158,8 @@ ingest_offset = sa.Table(
     # every event that the log held up to this instant of log time is in the tables
     sa.Column("applied_until", Instant),
     sa.Column("halted_reason", Text),
+    sa.Column("replaced_at", Instant),  # when rows of this partition were last replaced
+    sa.Column("moved_to", Integer),  # the shard that holds the partition now, where it was moved
 )
 
 ingest_batch = sa.Table(
@@ -177,6 +180,9 @@ ingest_batch = sa.Table(
     _required("max_logged_at", Instant),
     _required("logic_version", Integer()),
     _now("committed_at"),
+    # event time of all messages, rejects and repeats too: what a replay of a window must read
+    sa.Column("first_ts", Instant),
+    sa.Column("last_ts", Instant),
 )
 
 refresh_state = sa.Table(
@@ -185,4 +191,66 @@ refresh_state = sa.Table(
     sa.Column("rollup", Text, primary_key=True),
     # batches whose transaction began before this instant are in the rollup
     _required("refreshed_at", Instant),
+)
+
+# The oldest logic by which any row of a partition and UTC day was made.
+processed_day = sa.Table(
+    "processed_day",
+    shard,
+    sa.Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Date, primary_key=True),
+    _required("logic_version", Integer()),
+)
+
+reprocess_run = sa.Table(
+    "reprocess_run",
+    shard,
+    sa.Column("run_id", UUID, primary_key=True),
+    _required("topic", Text()),
+    _required("topic_id", Text()),
+    _required("window_start", Instant),
+    _required("window_end", Instant),
+    sa.Column("merchant_id", BigInteger),  # NULL: all of them
+    _required("logic_version", Integer()),
+    sa.Column("max_change", sa.Double),  # a share: 0.2 holds back what changes a sum by more
+    _required("sources", ARRAY(Text)),  # files that are read instead of the log
+    _required("started_by", Text()),
+    _required("reason", Text()),
+    _required("state", Text()),  # running, done, cancelled
+    _now("started_at"),
+    sa.Column("ended_at", Instant),
+)
+
+reprocess_slice = sa.Table(
+    "reprocess_slice",
+    shard,
+    sa.Column("run_id", UUID, sa.ForeignKey("reprocess_run.run_id"), primary_key=True),
+    sa.Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    sa.Column("window_start", Instant, primary_key=True),
+    _required("window_end", Instant),
+    _required("state", Text()),  # pending, held, replaced (rollups are to follow), done
+    sa.Column("messages", BigInteger),
+    sa.Column("rows_before", BigInteger),
+    sa.Column("rows_after", BigInteger),
+    sa.Column("rows_changed", BigInteger),
+    sa.Column("columns_changed", sa.JSON),  # column -> rows in which it differs
+    sa.Column("logic_before", Integer),
+    sa.Column("changed", TSTZMULTIRANGE),  # hours whose rows changed
+    sa.Column("detail", Text),
+    sa.Column("replaced_at", Instant),
+    sa.Column("done_at", Instant),
+)
+
+# The history of a number: one line for each sum that a slice changed.
+reprocess_change = sa.Table(
+    "reprocess_change",
+    shard,
+    sa.Column("run_id", UUID, primary_key=True),
+    sa.Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    sa.Column("window_start", Instant, primary_key=True),
+    sa.Column("merchant_id", BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("measure", Text, primary_key=True),
+    _required("before", BigInteger()),
+    _required("after", BigInteger()),
 )

@@ -21,6 +21,7 @@ REJECT_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "field": pl.String,
     "detail": pl.String,
     "raw": pl.Binary,
+    "ts": UTC_MICROS,  # event time where it was read and kept its bounds, else log time
 }
 
 

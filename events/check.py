@@ -87,6 +87,7 @@ class Rejection:
     detail: str
     merchant_id: int | None = None
     event_id: str | None = None
+    ts_ms: int | None = None  # event time, where it could be read and kept its bounds
 
 
 class _BrokenRuleError(Exception):
@@ -132,7 +133,8 @@ def check(
             event.merchant_id = merchant_id
         _check_event(event, now_ms, limits)
     except _BrokenRuleError as broken:
-        return Rejection(broken.reason, broken.field, broken.detail, *_whose(event, raw))
+        whose = _whose(event, raw, now_ms, limits)
+        return Rejection(broken.reason, broken.field, broken.detail, *whose)
     return event
 
 
@@ -193,20 +195,32 @@ def _check_strictly(event: Event, raw: bytes) -> None:
             raise _BrokenRuleError(Reason.WRONG_TYPE, name, "a string is expected")
 
 
-def _whose(event: Event | None, raw: bytes) -> tuple[int | None, str | None]:
-    """Merchant and event id of a rejected event, as far as they can be read."""
+def _whose(
+    event: Event | None, raw: bytes, now_ms: int, limits: Limits
+) -> tuple[int | None, str | None, int | None]:
+    """Merchant, event id and event time of a rejected event, as far as they can be read."""
     try:
         fields = msgspec.json.decode(raw) if event is None else msgspec.to_builtins(event)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None, None
+        return None, None, None
     if not isinstance(fields, dict):
-        return None, None
+        return None, None, None
     merchant, event_id = fields.get("merchant_id"), fields.get("event_id")
     known = isinstance(merchant, int) and 1 <= merchant <= MAX_MERCHANT_ID
     return (
         merchant if known and not isinstance(merchant, bool) else None,
         event_id[:64] if isinstance(event_id, str) and "\0" not in event_id else None,
+        _readable_time(fields.get("timestamp"), now_ms, limits),
     )
+
+
+def _readable_time(value: object, now_ms: int, limits: Limits) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    try:
+        return _check_time(value, now_ms, limits)
+    except _BrokenRuleError:
+        return None
 
 
 def _check_event(event: Event, now_ms: int, limits: Limits) -> None:
@@ -226,7 +240,7 @@ def _check_event(event: Event, now_ms: int, limits: Limits) -> None:
         _check_text(name, getattr(event, name), limit)
     event.timestamp = _check_time(event.timestamp, now_ms, limits)
     _check_place_and_money(event)
-    if event.event in ORDER_EVENTS and not event.order_id:
+    if event.event in ORDER_EVENTS and event.order_id in (None, ""):
         raise _BrokenRuleError(Reason.MISSING, "order_id", "required on purchase and refund")
     _check_items(event)
     _check_properties(event.properties)

@@ -338,17 +338,23 @@ def _reject_frame(messages: Messages, rejections: list[tuple[int, Rejection]]) -
     places = np.array([place for place, _ in rejections], np.int64)
     whys = [why for _, why in rejections]
     raws = [messages.values[place] for place in places.tolist()]
+    logged_ms = messages.logged_ms[places]
+    times = np.array(
+        [at if why.ts_ms is None else why.ts_ms for at, why in zip(logged_ms, whys, strict=True)],
+        np.int64,
+    )
     return pl.DataFrame(
         {
             "kafka_partition": messages.partitions[places],
             "log_offset": messages.offsets[places],
-            "logged_at": messages.logged_ms[places] * 1000,
+            "logged_at": logged_ms * 1000,
             "merchant_id": [why.merchant_id for why in whys],
             "event_id": [why.event_id for why in whys],
             "reason": [str(why.reason) for why in whys],
             "field": [why.field for why in whys],
             "detail": [why.detail for why in whys],
             "raw": raws,
+            "ts": times * 1000,
         },
         schema_overrides=REJECT_SCHEMA,
     )

@@ -35,6 +35,7 @@ async def without_culprits(pool: asyncpg.Pool, ready: Ready) -> Processed:
         "logged_at",
         "merchant_id",
         "event_id",
+        "ts",
         reason=pl.lit(str(Reason.TRANSFORM_GAP)),
         field=pl.lit(None, pl.String),
         detail=pl.lit("the database refused the row; the transform should have"),
@@ -42,7 +43,12 @@ async def without_culprits(pool: asyncpg.Pool, ready: Ready) -> Processed:
     return Processed(
         processed.rows.join(culprits, on=_PLACE, how="anti", maintain_order="left"),
         processed.items.join(culprits, on=_PLACE, how="anti", maintain_order="left"),
-        pl.concat([processed.rejects, gaps.join(_raw(ready, culprits), on=_PLACE)]),
+        pl.concat(
+            [
+                processed.rejects,
+                gaps.join(_raw(ready, culprits), on=_PLACE).select(processed.rejects.columns),
+            ]
+        ),
     )
 
 

@@ -7,7 +7,7 @@ rollup for good.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -17,7 +17,7 @@ import structlog
 
 from db.copier import copy_rows
 from db.errors import kind_of
-from db.ledger import LedgerLine, Span, move_fence, record
+from db.ledger import LedgerLine, Span, move_fence, note_days, record
 from db.pools import Connection
 from events.batch import Processed
 from events.transform import LOGIC_VERSION
@@ -104,6 +104,7 @@ class Loader:
                     _line(batch, span, stored) for span in batch.spans if span.partition in ours
                 ]
                 await record(connection, self._topic_id, lines, LOGIC_VERSION)
+                await note_days(connection, days_of(stored.rows), LOGIC_VERSION)
                 self._reach("before_commit")
             self._reach("after_commit")
         return Loaded(
@@ -179,9 +180,16 @@ def _uncounted(rows: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     ).drop("_counted")
 
 
+def days_of(rows: pl.DataFrame) -> list[tuple[int, date]]:
+    """The (partition, UTC day)s of rows."""
+    return rows.select("kafka_partition", pl.col("ts").dt.date()).unique().rows()
+
+
 def _line(batch: Batch, span: Span, stored: _Stored) -> LedgerLine:
     here = pl.col("kafka_partition") == span.partition
     times = stored.rows.filter(here).get_column("ts")
+    rejects, repeated = stored.rejects.filter(here), stored.repeated.filter(here)
+    all_times = pl.concat([times, rejects.get_column("ts"), repeated.get_column("ts")])
     places = batch.messages.partitions == span.partition
     first_ms = int(batch.messages.logged_ms[places].min())
     return LedgerLine(
@@ -189,11 +197,13 @@ def _line(batch: Batch, span: Span, stored: _Stored) -> LedgerLine:
         messages=int(places.sum()),
         event_rows=times.len(),
         item_rows=stored.items.filter(here).height,
-        rejects=stored.rejects.filter(here).height,
-        duplicates=stored.repeated.filter(here).height,
+        rejects=rejects.height,
+        duplicates=repeated.height,
         min_ts=_moment(times.min()),
         max_ts=_moment(times.max()),
         min_logged_at=datetime.fromtimestamp(first_ms / 1000, UTC),
+        first_ts=_moment(all_times.min()),
+        last_ts=_moment(all_times.max()),
     )
 
 

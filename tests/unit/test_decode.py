@@ -52,6 +52,8 @@ def test_what_the_columns_do_not_understand_at_once_is_still_accepted() -> None:
         raw(visitor_id="{braces}"),
         raw(visitor_id="ü" * 100),
         raw(visitor_id=17),
+        raw(event="purchase", order_id=0),
+        raw(event="purchase", order_id=False),
         raw(event_id="a\nb"),
         raw(properties={"a": "{", "b": 'c:"d"', "c": "ü\n"}),
         raw(timestamp=...),

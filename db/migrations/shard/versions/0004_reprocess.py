@@ -1,0 +1,12 @@
+"""What reprocessing needs: reach of a batch, logic of a day, runs, slices and what they changed."""
+
+from pathlib import Path
+
+from db.migrations.script import run_script
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    run_script(Path(__file__).with_suffix(".sql"))
