@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import polars as pl
+
 from db.ledger import Span
 from events.batch import Messages, Processed
 
@@ -20,3 +22,13 @@ class Ready:
 
     batch: Batch
     processed: Processed
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of messages in the tables: every message is a row, a reject or a repeat."""
+
+    rows: pl.DataFrame
+    items: pl.DataFrame
+    rejects: pl.DataFrame
+    repeated: pl.DataFrame

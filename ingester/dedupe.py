@@ -4,6 +4,7 @@ A rotating Bloom filter says which events may have been seen; the table has the 
 so the answer is exact, the memory bounded, and a restart or a replay decides alike.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -157,7 +158,19 @@ async def _decide(
         flagged.get_column("ts").min(),
         flagged.get_column("ts").max(),
     )
-    in_table = {row["place"]: row["logged_at"] for row in stored}
+    return decide(flagged, {row["place"]: row["logged_at"] for row in stored}, window)
+
+
+def decide(
+    flagged: pl.DataFrame, in_table: Mapping[int, datetime], window: timedelta
+) -> npt.NDArray[np.int64]:
+    """Places of the repeats among rows that may be some.
+
+    Args:
+        flagged: `place, merchant_id, ts, event_id, logged_at`, in log order.
+        in_table: place -> when the event that it may repeat was logged, where the table holds one.
+        window: a repeat that was logged later than this after the last counted one counts again.
+    """
     counted: dict[tuple[int, datetime, str], datetime] = {}
     repeats: list[int] = []
     for place, merchant, ts, event_id, logged_at in flagged.iter_rows():
@@ -168,3 +181,33 @@ async def _decide(
         else:
             counted[key] = logged_at
     return np.array(repeats, np.int64)
+
+
+def repeats_among(rows: pl.DataFrame, window: timedelta) -> npt.NDArray[np.int64]:
+    """Places of the repeats in rows (in log order) that hold every event of their times."""
+    flagged = (
+        rows.select(
+            pl.int_range(pl.len(), dtype=pl.Int64).alias("place"),
+            "merchant_id",
+            "ts",
+            "event_id",
+            "logged_at",
+        )
+        .filter(pl.col("event_id").is_not_null())
+        .filter(pl.struct("merchant_id", "ts", "event_id").is_duplicated())
+    )
+    return decide(flagged, {}, window)
+
+
+def without(
+    places: npt.NDArray[np.int64], rows: pl.DataFrame, items: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Rows and items without the events at these places of `rows`, and those events as repeats."""
+    repeated = rows[places].select(
+        "merchant_id", "ts", "event_id", "kafka_partition", "log_offset", "logged_at"
+    )
+    if places.size == 0:
+        return rows, items, repeated
+    kept = np.delete(np.arange(rows.height), places)
+    place = ["kafka_partition", "log_offset"]
+    return rows[kept], items.join(repeated, on=place, how="anti", maintain_order="left"), repeated

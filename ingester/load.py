@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import asyncpg
-import numpy as np
 import polars as pl
 import structlog
 
@@ -21,9 +20,9 @@ from db.ledger import LedgerLine, Span, move_fence, note_days, record
 from db.pools import Connection
 from events.batch import Processed
 from events.transform import LOGIC_VERSION
-from ingester.batch import Batch, Ready
+from ingester.batch import Batch, Outcome, Ready
 from ingester.culprits import without_culprits
-from ingester.dedupe import RecentKeys, duplicates
+from ingester.dedupe import RecentKeys, duplicates, without
 
 log = structlog.get_logger(__name__)
 
@@ -46,16 +45,6 @@ class Loaded:
     rejects: pl.DataFrame
     duplicates: int
     lost: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """What a transaction copies."""
-
-    rows: pl.DataFrame
-    items: pl.DataFrame
-    rejects: pl.DataFrame
-    repeated: pl.DataFrame
 
 
 class Loader:
@@ -111,13 +100,13 @@ class Loader:
             stored.rows.height, stored.rejects, stored.repeated.height, frozenset(partitions - ours)
         )
 
-    async def _settle(self, connection: Connection, processed: Processed) -> _Stored:
+    async def _settle(self, connection: Connection, processed: Processed) -> Outcome:
         """Decide what only the table can tell: repeats, and orders that were counted before."""
         rows, items, repeated = await self._without_repeats(connection, processed)
         rows, items = await self._count_orders_once(connection, rows, items)
-        return _Stored(rows, items, processed.rejects, repeated)
+        return Outcome(rows, items, processed.rejects, repeated)
 
-    async def _copy(self, connection: Connection, stored: _Stored) -> None:
+    async def _copy(self, connection: Connection, stored: Outcome) -> None:
         # Ascending time, so that two writers touch compressed chunks in one order; within a day by
         # merchant, as questions read them.
         order = [pl.col("ts").dt.date(), "merchant_id", "ts"]
@@ -133,14 +122,7 @@ class Loader:
     ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         rows = processed.rows.sort(_PLACE)
         places = await duplicates(connection, self.recent, rows)
-        repeated = rows[places].select(
-            "merchant_id", "ts", "event_id", "kafka_partition", "log_offset", "logged_at"
-        )
-        if places.size == 0:
-            return rows, processed.items, repeated
-        kept = np.delete(np.arange(rows.height), places)
-        items = processed.items.join(repeated, on=_PLACE, how="anti", maintain_order="left")
-        return rows[kept], items, repeated
+        return without(places, rows, processed.items)
 
     async def _count_orders_once(
         self, connection: Connection, rows: pl.DataFrame, items: pl.DataFrame
@@ -160,10 +142,8 @@ class Loader:
             schema={"kafka_partition": pl.Int32, "log_offset": pl.Int64},
             orient="row",
         )
-        again = orders.join(counted, on=_PLACE, how="anti").select(
-            *_PLACE, pl.lit(value=False).alias("_counted")
-        )
-        return _uncounted(rows, again), _uncounted(items, again)
+        again = orders.join(counted, on=_PLACE, how="anti")
+        return uncounted(rows, again), uncounted(items, again)
 
 
 def _only(processed: Processed, partitions: set[int]) -> Processed:
@@ -173,8 +153,10 @@ def _only(processed: Processed, partitions: set[int]) -> Processed:
     )
 
 
-def _uncounted(rows: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
-    marked = rows.join(again, on=_PLACE, how="left", maintain_order="left")
+def uncounted(rows: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
+    """Rows or items, those at the places of `again` marked as not counted."""
+    mark = again.select(*_PLACE, pl.lit(value=False).alias("_counted"))
+    marked = rows.join(mark, on=_PLACE, how="left", maintain_order="left")
     return marked.with_columns(
         pl.col("_counted").fill_null(pl.col("counted")).alias("counted")
     ).drop("_counted")
@@ -185,7 +167,7 @@ def days_of(rows: pl.DataFrame) -> list[tuple[int, date]]:
     return rows.select("kafka_partition", pl.col("ts").dt.date()).unique().rows()
 
 
-def _line(batch: Batch, span: Span, stored: _Stored) -> LedgerLine:
+def _line(batch: Batch, span: Span, stored: Outcome) -> LedgerLine:
     here = pl.col("kafka_partition") == span.partition
     times = stored.rows.filter(here).get_column("ts")
     rejects, repeated = stored.rejects.filter(here), stored.repeated.filter(here)
