@@ -39,6 +39,11 @@ def apply_policies(connection: psycopg.Connection[object], max_age_days: int = 3
         _retention_policy(connection, table, RAW_RETENTION_DAYS + 34)
     for rollup in ROLLUPS:
         _refresh_policy(connection, rollup)
+        # A rollup that no pass has reached yet must not look as fresh as those before it.
+        connection.execute(
+            "INSERT INTO refresh_state VALUES (%s, '2000-01-01Z') ON CONFLICT DO NOTHING",
+            (rollup.name,),
+        )
     connection.execute(
         "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'footfall_analyst') "
         "THEN CREATE ROLE footfall_analyst NOLOGIN; END IF; END $$"

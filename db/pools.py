@@ -8,6 +8,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 # A connection, whether it is a pool's or one's own.
 Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
+# What can be asked a single question.
+Askable: TypeAlias = "asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy"
 
 # A stalled client must not hold a transaction, nor a stalled server a client, for ever.
 WRITER_SETTINGS: Final = {
@@ -16,6 +18,15 @@ WRITER_SETTINGS: Final = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "30s",
     "lock_timeout": "5s",
+}
+# A slice is read, laid out and swapped in one transaction: minutes where it is large.
+REPLAY_SETTINGS: Final = {
+    **WRITER_SETTINGS,
+    "application_name": "footfall-reprocess",
+    "statement_timeout": "15min",
+    "idle_in_transaction_session_timeout": "5min",
+    "lock_timeout": "60s",
+    "jit": "off",
 }
 READER_SETTINGS: Final = {
     "application_name": "footfall-api",

@@ -5,7 +5,8 @@ shows only after a refresh. The ledger tells which batches did, so that a pass c
 when none did, and so that the API can say how fresh its numbers are.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -42,19 +43,23 @@ async def refresh_late(pool: asyncpg.Pool) -> int:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _COORDINATOR):
             return 0
         try:
-            return await _pass(connection)
+            return await take_in(connection)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", _COORDINATOR)
 
 
-async def _pass(connection: Connection) -> int:
+async def take_in(connection: Connection) -> int:
+    """Refresh whatever arrived since the last pass, by the one who coordinates.
+
+    It comes before any other refresh too: one of a later window would move a rollup's watermark
+    past rows that were not yet taken in, and hide them.
+    """
     began: datetime = await connection.fetchval(_BEGAN)
-    last: datetime | None = await connection.fetchval("SELECT min(refreshed_at) FROM refresh_state")
-    dirty = await connection.fetchrow(_DIRTY, last or datetime(2000, 1, 1, tzinfo=UTC))
+    last: datetime = await connection.fetchval("SELECT min(refreshed_at) FROM refresh_state")
+    dirty = await connection.fetchrow(_DIRTY, last)
     held: list[Window] = []
     if dirty is not None and dirty["low"] is not None:
-        rows = await connection.fetch(_HELD, dirty["low"], dirty["high"])
-        held = [(row["range_start"], row["range_end"]) for row in rows]
+        held = await held_windows(connection, dirty["low"], dirty["high"])
     refreshed = 0
     for rollup in ROLLUPS:
         if dirty is not None and held:
@@ -63,8 +68,7 @@ async def _pass(connection: Connection) -> int:
                 await refresh(connection, rollup, start, end)
             refreshed += bool(changed)
         await connection.execute(
-            "INSERT INTO refresh_state VALUES ($1, $2) "
-            "ON CONFLICT (rollup) DO UPDATE SET refreshed_at = excluded.refreshed_at",
+            "UPDATE refresh_state SET refreshed_at = $2 WHERE rollup = $1",
             rollup.name,
             began,
         )
@@ -103,12 +107,41 @@ def floor_to(bucket: timedelta, moment: datetime) -> datetime:
     return moment - (moment - epoch) % bucket
 
 
-async def refresh(connection: Connection, rollup: Rollup, start: datetime, end: datetime) -> None:
-    """Refresh one rollup over [start, end); no transaction may be open."""
+async def refresh(
+    connection: Connection,
+    rollup: Rollup,
+    start: datetime,
+    end: datetime,
+    *,
+    force: bool = False,
+) -> None:
+    """Refresh one rollup over [start, end); no transaction may be open.
+
+    With `force` every bucket is made again, whether a change of it was noted or not.
+    """
     await connection.execute(
-        "CALL refresh_continuous_aggregate($1::text::regclass, $2::timestamptz, $3::timestamptz)",
+        "CALL refresh_continuous_aggregate($1::text::regclass, $2::timestamptz, $3::timestamptz, "
+        "force => $4::bool)",
         rollup.name,
         start,
         end,
+        force,
         timeout=600,
     )
+
+
+@asynccontextmanager
+async def coordinating(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
+    """A connection that alone refreshes this shard's rollups, as soon as no other does."""
+    async with pool.acquire() as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", _COORDINATOR)
+        try:
+            yield connection
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock($1)", _COORDINATOR)
+
+
+async def held_windows(connection: Connection, start: datetime, end: datetime) -> list[Window]:
+    """Ranges of the raw chunks that hold any of [start, end]."""
+    rows = await connection.fetch(_HELD, start, end)
+    return [(row["range_start"], row["range_end"]) for row in rows]

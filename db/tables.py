@@ -213,6 +213,7 @@ reprocess_run = sa.Table(
     sa.Column("merchant_id", BigInteger),  # NULL: all of them
     _required("logic_version", Integer()),
     sa.Column("max_change", sa.Double),  # a share: 0.2 holds back what changes a sum by more
+    _required("misplaced", sa.Interval()),  # how far the old logic may have put events in time
     _required("sources", ARRAY(Text)),  # files that are read instead of the log
     _required("started_by", Text()),
     _required("reason", Text()),
@@ -234,6 +235,7 @@ reprocess_slice = sa.Table(
     sa.Column("rows_after", BigInteger),
     sa.Column("rows_changed", BigInteger),
     sa.Column("columns_changed", sa.JSON),  # column -> rows in which it differs
+    sa.Column("sums", sa.JSON),  # day -> measure -> [before, after], all merchants
     sa.Column("logic_before", Integer),
     sa.Column("changed", TSTZMULTIRANGE),  # hours whose rows changed
     sa.Column("detail", Text),

@@ -39,9 +39,14 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    """Run the command line; known troubles are one clear line and exit code 1."""
+    """Run the command line."""
+    run_app(app)
+
+
+def run_app(commands: typer.Typer) -> None:
+    """Run commands; known troubles are one clear line and exit code 1."""
     try:
-        app()
+        commands()
     except (EnvironmentMissingError, PartMissingError) as error:
         progress.print(f"[red]footfall:[/red] {error}", highlight=False)
     except (OSError, asyncpg.PostgresError) as error:
@@ -193,6 +198,22 @@ def demo(
     from footfall.demo import run_demo
 
     sys.exit(run_demo(events, once=once, seed=seed))
+
+
+@app.command(
+    "reprocess",
+    help="Make history again from the log, while live events go on.",
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    },
+)
+def reprocess_command(context: typer.Context) -> None:
+    """The same as the command `reprocess`, whose imports the others do without."""
+    from footfall.reprocessing import app as commands
+
+    commands(context.args, prog_name="footfall reprocess")
 
 
 @app.command()

@@ -13,6 +13,7 @@ import structlog
 from api.settings import ApiSettings
 from events.limits import Limits
 from ingester.settings import IngestSettings
+from reprocess.settings import ReprocessSettings
 
 DEFAULT_TOPIC: Final = "footfall.events"
 _OPTION: Final = "FOOTFALL_KAFKA_OPTION_"
@@ -100,6 +101,19 @@ class Environment:
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),
             country_file=self.country_file,
+        )
+
+    def reprocess_settings(self, rate: float | None, parallel: int) -> ReprocessSettings:
+        """What a replay needs: the same limits as the ingester's, or verdicts would differ."""
+        return ReprocessSettings(
+            bootstrap=self.need_bootstrap(),
+            topic=self.topic,
+            shards=self.need_shards(),
+            kafka_options=self.kafka_options,
+            limits=Limits(max_age_days=self.max_age_days),
+            country_file=self.country_file,
+            parallel=parallel,
+            messages_per_s=rate,
         )
 
     def api_settings(self) -> ApiSettings:

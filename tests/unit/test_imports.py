@@ -12,7 +12,8 @@ MAY_IMPORT = {
     "stack": set(),
     "ingester": {"db", "events"},
     "api": {"db", "events"},
-    "footfall": {"db", "events", "stack", "ingester", "api"},
+    "reprocess": {"db", "events", "ingester"},
+    "footfall": {"db", "events", "stack", "ingester", "api", "reprocess"},
 }
 
 

@@ -24,6 +24,7 @@ CREATE TABLE reprocess_run (
     merchant_id BIGINT,
     logic_version INTEGER NOT NULL,
     max_change DOUBLE PRECISION,
+    misplaced INTERVAL NOT NULL,
     sources TEXT[] NOT NULL,
     started_by TEXT NOT NULL,
     reason TEXT NOT NULL,
@@ -44,6 +45,7 @@ CREATE TABLE reprocess_slice (
     rows_after BIGINT,
     rows_changed BIGINT,
     columns_changed JSON,
+    sums JSON,
     logic_before INTEGER,
     changed TSTZMULTIRANGE,
     detail TEXT,
@@ -66,3 +68,10 @@ CREATE TABLE reprocess_change (
     PRIMARY KEY (run_id, kafka_partition, window_start, merchant_id, day, measure)
 );
 CREATE INDEX reprocess_change_merchant ON reprocess_change (merchant_id, day);
+UPDATE ingest_batch SET first_ts = min_ts, last_ts = max_ts WHERE first_ts IS NULL;
+UPDATE rejected_event SET ts = logged_at WHERE ts IS NULL;
+INSERT INTO processed_day
+SELECT kafka_partition, (min_ts AT TIME ZONE 'UTC')::date + step, min(logic_version)
+  FROM ingest_batch, generate_series(0, (max_ts AT TIME ZONE 'UTC')::date
+                                        - (min_ts AT TIME ZONE 'UTC')::date) AS step
+ WHERE min_ts IS NOT NULL GROUP BY 1, 2;

@@ -1,0 +1,320 @@
+"""`reprocess`: history made again from the log. A thin door: parse, plan, show the plan, run it."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import typer
+from rich.console import Console
+
+from db import runs
+from db.pools import REPLAY_SETTINGS, open_pools, shard_map
+from db.replacement import ReplacementError
+from events.enrich import Enrichment
+from events.transform import LOGIC_VERSION
+from footfall.environment import Environment, configure_logging
+from footfall.reprocess_report import (
+    ProgressBar,
+    plan_as_json,
+    show_history,
+    show_plan,
+    show_result,
+    show_status,
+)
+from reprocess.cascade import cascade
+from reprocess.log_source import LogSource
+from reprocess.pace import Pace
+from reprocess.plan import Asked, ReplayPlan, plan, window_of
+from reprocess.recount import Logic
+from reprocess.run import Ended, begin, carry_out, new_run
+from reprocess.settings import ReprocessSettings
+from reprocess.topic_log import RefusedError
+from reprocess.work import Work
+
+app = typer.Typer(
+    help="Make history again from the log, while live events go on.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+progress = Console(stderr=True)
+T = TypeVar("T")
+
+From = Annotated[
+    str, typer.Option("--from", help="First date or RFC 3339 instant of the window, UTC.")
+]
+To = Annotated[str, typer.Option("--to", help="Where the window ends; this is not part of it.")]
+Merchant = Annotated[int | None, typer.Option(help="Only this shop's events.", min=1)]
+Partition = Annotated[int | None, typer.Option(help="Only this partition of the topic.", min=0)]
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
+LogicVersion = Annotated[
+    int | None,
+    typer.Option(
+        "--logic-version",
+        help="Leave out days that this logic version, or a later one, has made already.",
+    ),
+]
+Rate = Annotated[float | None, typer.Option(help="Messages a second at the most.", min=1)]
+Parallel = Annotated[int, typer.Option(help="Slices at a time.", min=1, max=64)]
+Misplaced = Annotated[
+    float,
+    typer.Option(
+        help="For a bug in event time itself: how many hours it may have put events off.", min=0
+    ),
+]
+MaxChange = Annotated[
+    str | None,
+    typer.Option(help="Hold back a slice that changes any sum by more, as 20%.", metavar="PERCENT"),
+]
+
+
+def main() -> None:
+    """`reprocess`, the same as `footfall reprocess`."""
+    from footfall.cli import run_app
+
+    run_app(app)
+
+
+@app.command("plan")
+def plan_command(
+    start: From,
+    end: To,
+    merchant: Merchant = None,
+    partition: Partition = None,
+    logic_version: LogicVersion = None,
+    misplaced_hours: Misplaced = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Show what a run would read, replace and refresh. Nothing is changed."""
+    settings = _settings()
+    asked = _asked(start, end, merchant, partition, logic_version)
+    planned = _planned(settings, replace(asked, misplaced=timedelta(hours=misplaced_hours)))
+    if as_json:
+        print(json.dumps(plan_as_json(planned)))  # noqa: T201 - data for scripts
+    else:
+        show_plan(planned)
+
+
+@app.command("run")
+def run_command(
+    start: From,
+    end: To,
+    merchant: Merchant = None,
+    partition: Partition = None,
+    logic_version: LogicVersion = None,
+    max_change: MaxChange = None,
+    misplaced_hours: Misplaced = 0.0,
+    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "",
+    rate: Rate = None,
+    parallel: Parallel = 2,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Replace a window by what today's logic makes of the log, slice by slice, and refresh."""
+    settings = _settings(rate, parallel)
+    share = _share(max_change)
+    asked = _asked(start, end, merchant, partition, logic_version)
+    planned = _planned(settings, replace(asked, misplaced=timedelta(hours=misplaced_hours)))
+    if not planned.planned:
+        progress.print("Nothing to do: no event of the window is in the ledger.")
+        return
+    if not as_json:
+        show_plan(planned, progress)
+    if not yes and not typer.confirm("Run it?", err=True):
+        raise typer.Exit(1)
+    run = new_run(planned, settings, LOGIC_VERSION, max_change=share, reason=reason)
+
+    async def work() -> Ended:
+        async with _opened(settings) as (pools, _):
+            await begin(pools, run, planned)
+            return await _carry_out(pools, settings, run, planned.messages)
+
+    progress.print(f"run {run.run_id}", highlight=False)
+    _conclude(settings, run.run_id, _asyncio(work()), as_json=as_json)
+
+
+@app.command()
+def resume(
+    run_id: Annotated[str | None, typer.Argument(help="The run; the only unfinished one.")] = None,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Finish what was begun and leave out the rest.")
+    ] = False,
+    max_change: MaxChange = None,
+    rate: Rate = None,
+    parallel: Parallel = 2,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was interrupted or held back; running it twice changes nothing."""
+    settings = _settings(rate, parallel)
+    share = _share(max_change)
+
+    async def work() -> tuple[str, Ended]:
+        async with _opened(settings) as (pools, _):
+            chosen = run_id or await _only_unfinished(pools)
+            found = [each for pool in pools if (each := await runs.find(pool, chosen))]
+            if not found:
+                raise RefusedError(f"there is no run {chosen}: `reprocess status` lists them")
+            if found[0].logic_version != LOGIC_VERSION and not cancel:
+                raise RefusedError(
+                    f"run {chosen} began with logic version {found[0].logic_version}, this "
+                    f"installation has {LOGIC_VERSION}: resume it with that version, or --cancel it"
+                )
+            for pool in pools:
+                if cancel:
+                    await runs.cancel(pool, chosen)
+                if share is not None:
+                    await runs.set_max_change(pool, chosen, share)
+            run = await _run_of(pools, chosen)
+            return chosen, await _carry_out(pools, settings, run, None)
+
+    chosen, ended = _asyncio(work())
+    _conclude(settings, chosen, ended, as_json=as_json)
+
+
+@app.command()
+def status(
+    run_id: Annotated[str | None, typer.Argument(help="One run in full.")] = None,
+    merchant: Merchant = None,
+    day: Annotated[str | None, typer.Option(help="The history of this day's numbers.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show runs and their slices; with --merchant, what was done to its numbers, when and why."""
+    settings = _settings()
+
+    async def work() -> None:
+        async with _opened(settings) as (pools, _):
+            if merchant is not None:
+                await show_history(pools, merchant, day, as_json=as_json)
+            else:
+                await show_status(pools, run_id, as_json=as_json)
+
+    _asyncio(work())
+
+
+@app.command()
+def refresh(start: From, end: To) -> None:
+    """Make every rollup of a window again from the rows, on every shard."""
+    settings = _settings()
+    window = window_of(start, end)
+
+    async def work() -> int:
+        async with _opened(settings) as (pools, _):
+            return sum([await cascade(pool, [asyncpg.Range(*window)]) for pool in pools])
+
+    with progress.status("refreshing …"):
+        count = _asyncio(work())
+    progress.print(f"{count} refreshes", highlight=False)
+
+
+def _settings(rate: float | None = None, parallel: int = 2) -> ReprocessSettings:
+    configure_logging()
+    return Environment.read().reprocess_settings(rate, parallel)
+
+
+def _share(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / 100
+    except ValueError as error:
+        raise typer.BadParameter("give a share in per cent, as 20%") from error
+
+
+def _asked(
+    start: str, end: str, merchant: int | None, partition: int | None, logic_version: int | None
+) -> Asked:
+    try:
+        window = window_of(start, end)
+    except RefusedError as error:
+        raise typer.BadParameter(str(error)) from error
+    if logic_version is not None and logic_version > LOGIC_VERSION:
+        raise typer.BadParameter(
+            f"this installation's logic version is {LOGIC_VERSION}: install the one with version "
+            f"{logic_version} first"
+        )
+    return Asked(*window, merchant, partition, older_than_logic=logic_version)
+
+
+def _planned(settings: ReprocessSettings, asked: Asked) -> ReplayPlan:
+    async def work() -> ReplayPlan:
+        async with _opened(settings) as (pools, shards):
+            return await plan(settings, pools, shards, asked)
+
+    with progress.status("planning …"):
+        return _asyncio(work())
+
+
+async def _only_unfinished(pools: list[asyncpg.Pool]) -> str:
+    found = sorted({run for pool in pools for run in await runs.unfinished(pool)})
+    if len(found) != 1:
+        said = "there is no unfinished run" if not found else f"name one of {', '.join(found)}"
+        raise RefusedError(said)
+    return found[0]
+
+
+async def _run_of(pools: list[asyncpg.Pool], run_id: str) -> runs.Run:
+    for pool in pools:
+        found = await runs.find(pool, run_id)
+        if found is not None:
+            return found
+    raise RefusedError(f"there is no run {run_id}")
+
+
+async def _carry_out(
+    pools: list[asyncpg.Pool], settings: ReprocessSettings, run: runs.Run, messages: int | None
+) -> Ended:
+    with ProgressBar(messages) as bar:
+        work = Work(run, logic_of(settings), Pace(settings.messages_per_s, bar.read))
+        return await carry_out(pools, settings, work, lambda: open_log(settings), bar)
+
+
+def logic_of(settings: ReprocessSettings) -> Logic:
+    """Today's logic, with its lookups open."""
+    return Logic(
+        settings.limits,
+        Enrichment.open(settings.country_file),
+        timedelta(seconds=settings.dedupe_window_s),
+    )
+
+
+def open_log(settings: ReprocessSettings) -> LogSource:
+    """A reader of the topic."""
+    return LogSource(settings.bootstrap, settings.topic, settings.kafka_options)
+
+
+def _conclude(settings: ReprocessSettings, run_id: str, ended: Ended, *, as_json: bool) -> None:
+    async def work() -> None:
+        async with _opened(settings) as (pools, _):
+            await show_result(pools, run_id, as_json=as_json)
+
+    _asyncio(work())
+    for why in ended.held.values():
+        progress.print(f"[red]held back:[/red] {why}", highlight=False)
+    if ended.held:
+        raise typer.Exit(1)
+
+
+@asynccontextmanager
+async def _opened(
+    settings: ReprocessSettings,
+) -> AsyncIterator[tuple[list[asyncpg.Pool], dict[int, int]]]:
+    """A pool a shard, and the shard map."""
+    pools = await open_pools(settings.shards, REPLAY_SETTINGS, size=settings.parallel + 3)
+    try:
+        yield pools, await shard_map(pools[0])
+    finally:
+        for pool in pools:
+            pool.terminate()
+
+
+def _asyncio(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except (RefusedError, ReplacementError, runs.OverlapError) as error:
+        progress.print(f"[red]refused:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,148 @@
+"""One slice: its messages read again, and in one transaction what they become in the place of what
+stood there.
+
+Rows that live ingest wrote before the slice was read do not change any more, so that all the work
+on them is done without its fence. The fence is held only for what arrived since.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import asyncpg
+import polars as pl
+
+from db import history, replacement, runs
+from db.history import Offsets, Place
+from db.measures import Sum
+from db.pools import Askable, Connection
+from db.replacement import Changes
+from db.runs import Done, Run, Slice
+from ingester.batch import Outcome
+from reprocess.recount import Scope, recount
+from reprocess.source import Source
+from reprocess.swap import Pass, swap
+from reprocess.work import Work
+
+EVERYTHING: Final = (-(2**62), 2**62)  # rows that came from files stand below zero
+ROUNDS: Final = 3  # of catching up with live; the last one holds the fence
+
+
+class HeldBackError(Exception):
+    """The numbers would change by more than the operator allows: nothing was published."""
+
+
+class DoneElsewhereError(Exception):
+    """Another process has replaced this slice meanwhile."""
+
+
+async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, part: Slice) -> Done:
+    """Replace a slice; what that did.
+
+    Raises:
+        HeldBackError: the change is larger than allowed.
+        ReplacementError: the tables are not what the ledger says.
+        DoneElsewhereError: another process was faster.
+        asyncpg.PostgresError, OSError: transient ones are the caller's to try again.
+    """
+    run, window = work.run, work.logic.dedupe_window
+    scope = Scope(part.partition, part.start, part.end, run.merchant_id)
+    upto = await history.next_offset(pool, run.topic, part.partition) or 0
+    # Files hold a window as a whole: whatever stands there goes.
+    first_offsets = EVERYTHING if run.sources else (EVERYTHING[0], upto)
+    first = await read_pass(pool, source, work, scope, first_offsets)
+    work.reach("after_recount")
+    async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+        if run.sources:
+            await history.take_fence(connection, run.topic, part.partition)
+        await replacement.lay_out(connection)
+        work.reach("after_lay_out")
+        everything = first.recounted
+        done = await swap(connection, work, first, everything.settled(window))
+        for last in () if run.sources else (*[False] * (ROUNDS - 1), True):
+            at = await _next_offset(connection, run, part.partition, hold=last)
+            if at > upto:
+                late = await read_pass(connection, source, work, scope, (upto, at))
+                everything = everything.joined(late.recounted)
+                outcome = _from(everything.settled(window), upto)
+                done = _added(done, await swap(connection, work, late, outcome))
+                upto = at
+        work.reach("after_fence")
+        _check_change(done.sums, run.max_change)
+        if not await runs.mark_replaced(connection, run.run_id, part, done):
+            raise DoneElsewhereError
+        work.reach("before_commit")
+    work.reach("after_commit")
+    return done
+
+
+async def read_pass(
+    pool: Askable, source: Source, work: Work, scope: Scope, offsets: Offsets
+) -> Pass:
+    """The messages that the ledger says hold anything of the scope, of a range of offsets."""
+    topic_id, window = work.run.topic_id, scope.window
+    reach = (scope.start - work.run.misplaced, scope.end + work.run.misplaced)
+    lines = await history.lines_of(pool, topic_id, scope.partition, reach, offsets)
+    place = Place(scope.partition, *window, scope.merchant_id, *offsets)
+    held = await history.held_places(pool, topic_id, place)
+    known = scope.with_held(held)
+    recounted = await recount(source, known, history.ranges_of(lines), work.logic, work.pace)
+    return Pass(known, offsets, lines, held, recounted)
+
+
+async def _next_offset(connection: Connection, run: Run, partition: int, *, hold: bool) -> int:
+    if hold:
+        return await history.take_fence(connection, run.topic, partition)
+    return await history.next_offset(connection, run.topic, partition) or 0
+
+
+def _from(outcome: Outcome, offset: int) -> Outcome:
+    """What became of the messages from an offset on."""
+    later = pl.col("log_offset") >= offset
+    return Outcome(
+        outcome.rows.filter(later),
+        outcome.items.filter(later),
+        outcome.rejects.filter(later),
+        outcome.repeated.filter(later),
+    )
+
+
+def _added(done: Done, more: Done) -> Done:
+    """Two passes of one slice as one."""
+    sums = {(each.day, each.measure): each for each in done.sums}
+    for each in more.sums:
+        had = sums.get((each.day, each.measure), Sum(each.day, each.measure, 0, 0))
+        sums[each.day, each.measure] = replace(
+            had, before=had.before + each.before, after=had.after + each.after
+        )
+    a, b = done.changes, more.changes
+    columns = {
+        name: a.columns.get(name, 0) + b.columns.get(name, 0) for name in (*a.columns, *b.columns)
+    }
+    changes = Changes(
+        before=a.before + b.before,
+        after=a.after + b.after,
+        changed=a.changed + b.changed,
+        gone=a.gone + b.gone,
+        made=a.made + b.made,
+        columns=columns,
+        hours=[*a.hours, *b.hours],
+        first=a.first,
+        last=a.last,
+    )
+    return Done(done.messages + more.messages, changes, sorted(sums.values(), key=_order))
+
+
+def _order(each: Sum) -> tuple[object, str]:
+    return each.day, each.measure
+
+
+def _check_change(sums: list[Sum], most: float | None) -> None:
+    if most is None:
+        return
+    for each in sums:
+        if each.change > most:
+            raise HeldBackError(
+                f"{each.measure} of {each.day} would go from {each.before} to {each.after}, "
+                f"more than {most:.0%}: look at it, then `reprocess resume` with a larger "
+                "--max-change, or --cancel"
+            )
