@@ -28,6 +28,8 @@ def _row(alias: str, columns: list[str]) -> str:
     return f"({', '.join(f'{alias}.{_TEXT.get(name, name)}' for name in columns)})"
 
 
+EVENT_ROW: Final = _row("held", _EVENT)
+
 # Temporary tables go with the transaction: the embedded database's one session is everybody's.
 _LAY_OUT: Final = """
 SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;

@@ -9,15 +9,21 @@ def _interval(length: timedelta) -> str:
     return f"INTERVAL '{int(length.total_seconds() // 3600)} hours'"
 
 
+def bucket_of(rollup: Rollup) -> str:
+    """The bucket of a row of the rollup's source."""
+    return f"time_bucket({_interval(rollup.bucket)}, {rollup.time_column})"
+
+
 def create_rollup(rollup: Rollup) -> str:
     """The continuous aggregate, WITH NO DATA: a migration never refreshes."""
-    bucket = f"time_bucket({_interval(rollup.bucket)}, {rollup.time_column})"
     computed = dict(rollup.computed)
     dimensions = [
         f"{computed[name]} AS {name}" if name in computed else name for name in rollup.dimensions
     ]
     measures = [f"{measure.expression} AS {measure.name}" for measure in rollup.measures]
-    selected = ",\n       ".join([f"{bucket} AS bucket", "merchant_id", *dimensions, *measures])
+    selected = ",\n       ".join(
+        [f"{bucket_of(rollup)} AS bucket", "merchant_id", *dimensions, *measures]
+    )
     groups = ", ".join(str(number) for number in range(1, 3 + len(dimensions)))
     where = f"\n WHERE {rollup.where}" if rollup.where else ""
     return (

@@ -43,6 +43,17 @@ def main() -> None:
     run_app(app)
 
 
+def reprocess_main() -> None:
+    """Run `reprocess`, the same as `footfall reprocess`."""
+    run_app(_reprocess())
+
+
+def _reprocess() -> typer.Typer:
+    from footfall import verifying
+
+    return verifying.app
+
+
 def run_app(commands: typer.Typer) -> None:
     """Run commands; known troubles are one clear line and exit code 1."""
     try:
@@ -211,9 +222,7 @@ def demo(
 )
 def reprocess_command(context: typer.Context) -> None:
     """The same as the command `reprocess`, whose imports the others do without."""
-    from footfall.reprocessing import app as commands
-
-    commands(context.args, prog_name="footfall reprocess")
+    _reprocess()(context.args, prog_name="footfall reprocess")
 
 
 @app.command()

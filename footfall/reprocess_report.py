@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, time
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from db.rollups import DAY
 from db.runs import Done, Slice
 from reprocess.plan import ReplayPlan
 
@@ -48,8 +50,9 @@ def show_plan(plan: ReplayPlan, console: Console = output) -> None:
         ranges = f"{each.ranges[0][0]}..{each.ranges[-1][1]}"
         if len(each.ranges) > 1:
             ranges += f" in {len(each.ranges)} pieces"
-        window = f"{part.start:%Y-%m-%d %H:%M} to {part.end:%Y-%m-%d %H:%M}"
-        table.add_row(window, str(part.partition), ranges, f"{each.messages:,}", f"{each.rows:,}")
+        table.add_row(
+            window_of(part), str(part.partition), ranges, f"{each.messages:,}", f"{each.rows:,}"
+        )
     console.print(table)
     said = "measured on the last run" if plan.rate_is_measured else "a guess: no run has ended yet"
     console.print(
@@ -83,6 +86,14 @@ def plan_as_json(plan: ReplayPlan) -> dict[str, Any]:
             for each in plan.planned
         ],
     }
+
+
+def window_of(part: Slice) -> str:
+    """A slice's window, short where it is a whole day."""
+    start, end = part.start.astimezone(UTC), part.end.astimezone(UTC)
+    if (start.time(), end - start) == (time(), DAY):
+        return f"{start:%Y-%m-%d}"
+    return f"{start:%Y-%m-%d %H:%M} to {end:%H:%M}"
 
 
 class ProgressBar:

@@ -73,13 +73,6 @@ MaxChange = Annotated[
 ]
 
 
-def main() -> None:
-    """`reprocess`, the same as `footfall reprocess`."""
-    from footfall.cli import run_app
-
-    run_app(app)
-
-
 @app.command("plan")
 def plan_command(
     start: From,
@@ -91,9 +84,9 @@ def plan_command(
     as_json: Json = False,
 ) -> None:
     """Show what a run would read, replace and refresh. Nothing is changed."""
-    settings = _settings()
-    asked = _asked(start, end, merchant, partition, logic_version)
-    planned = _planned(settings, replace(asked, misplaced=timedelta(hours=misplaced_hours)))
+    settings = settings_of()
+    asked = asked_of(start, end, merchant, partition, logic_version)
+    planned = planned_of(settings, replace(asked, misplaced=timedelta(hours=misplaced_hours)))
     if as_json:
         print(json.dumps(plan_as_json(planned)))  # noqa: T201 - data for scripts
     else:
@@ -116,10 +109,10 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Replace a window by what today's logic makes of the log, slice by slice, and refresh."""
-    settings = _settings(rate, parallel)
+    settings = settings_of(rate, parallel)
     share = _share(max_change)
-    asked = _asked(start, end, merchant, partition, logic_version)
-    planned = _planned(settings, replace(asked, misplaced=timedelta(hours=misplaced_hours)))
+    asked = asked_of(start, end, merchant, partition, logic_version)
+    planned = planned_of(settings, replace(asked, misplaced=timedelta(hours=misplaced_hours)))
     if not planned.planned:
         progress.print("Nothing to do: no event of the window is in the ledger.")
         return
@@ -130,12 +123,12 @@ def run_command(
     run = new_run(planned, settings, LOGIC_VERSION, max_change=share, reason=reason)
 
     async def work() -> Ended:
-        async with _opened(settings) as (pools, _):
+        async with opened(settings) as (pools, _):
             await begin(pools, run, planned)
             return await _carry_out(pools, settings, run, planned.messages)
 
     progress.print(f"run {run.run_id}", highlight=False)
-    _conclude(settings, run.run_id, _asyncio(work()), as_json=as_json)
+    _conclude(settings, run.run_id, in_loop(work()), as_json=as_json)
 
 
 @app.command()
@@ -150,11 +143,11 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was interrupted or held back; running it twice changes nothing."""
-    settings = _settings(rate, parallel)
+    settings = settings_of(rate, parallel)
     share = _share(max_change)
 
     async def work() -> tuple[str, Ended]:
-        async with _opened(settings) as (pools, _):
+        async with opened(settings) as (pools, _):
             chosen = run_id or await _only_unfinished(pools)
             found = [each for pool in pools if (each := await runs.find(pool, chosen))]
             if not found:
@@ -172,7 +165,7 @@ def resume(
             run = await _run_of(pools, chosen)
             return chosen, await _carry_out(pools, settings, run, None)
 
-    chosen, ended = _asyncio(work())
+    chosen, ended = in_loop(work())
     _conclude(settings, chosen, ended, as_json=as_json)
 
 
@@ -184,34 +177,34 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show runs and their slices; with --merchant, what was done to its numbers, when and why."""
-    settings = _settings()
+    settings = settings_of()
 
     async def work() -> None:
-        async with _opened(settings) as (pools, _):
+        async with opened(settings) as (pools, _):
             if merchant is not None:
                 await show_history(pools, merchant, day, as_json=as_json)
             else:
                 await show_status(pools, run_id, as_json=as_json)
 
-    _asyncio(work())
+    in_loop(work())
 
 
 @app.command()
 def refresh(start: From, end: To) -> None:
     """Make every rollup of a window again from the rows, on every shard."""
-    settings = _settings()
+    settings = settings_of()
     window = window_of(start, end)
 
     async def work() -> int:
-        async with _opened(settings) as (pools, _):
+        async with opened(settings) as (pools, _):
             return sum([await cascade(pool, [asyncpg.Range(*window)]) for pool in pools])
 
     with progress.status("refreshing …"):
-        count = _asyncio(work())
+        count = in_loop(work())
     progress.print(f"{count} refreshes", highlight=False)
 
 
-def _settings(rate: float | None = None, parallel: int = 2) -> ReprocessSettings:
+def settings_of(rate: float | None = None, parallel: int = 2) -> ReprocessSettings:
     configure_logging()
     return Environment.read().reprocess_settings(rate, parallel)
 
@@ -225,7 +218,7 @@ def _share(text: str | None) -> float | None:
         raise typer.BadParameter("give a share in per cent, as 20%") from error
 
 
-def _asked(
+def asked_of(
     start: str, end: str, merchant: int | None, partition: int | None, logic_version: int | None
 ) -> Asked:
     try:
@@ -240,13 +233,13 @@ def _asked(
     return Asked(*window, merchant, partition, older_than_logic=logic_version)
 
 
-def _planned(settings: ReprocessSettings, asked: Asked) -> ReplayPlan:
+def planned_of(settings: ReprocessSettings, asked: Asked) -> ReplayPlan:
     async def work() -> ReplayPlan:
-        async with _opened(settings) as (pools, shards):
+        async with opened(settings) as (pools, shards):
             return await plan(settings, pools, shards, asked)
 
     with progress.status("planning …"):
-        return _asyncio(work())
+        return in_loop(work())
 
 
 async def _only_unfinished(pools: list[asyncpg.Pool]) -> str:
@@ -289,10 +282,10 @@ def open_log(settings: ReprocessSettings) -> LogSource:
 
 def _conclude(settings: ReprocessSettings, run_id: str, ended: Ended, *, as_json: bool) -> None:
     async def work() -> None:
-        async with _opened(settings) as (pools, _):
+        async with opened(settings) as (pools, _):
             await show_result(pools, run_id, as_json=as_json)
 
-    _asyncio(work())
+    in_loop(work())
     for why in ended.held.values():
         progress.print(f"[red]held back:[/red] {why}", highlight=False)
     if ended.held:
@@ -300,7 +293,7 @@ def _conclude(settings: ReprocessSettings, run_id: str, ended: Ended, *, as_json
 
 
 @asynccontextmanager
-async def _opened(
+async def opened(
     settings: ReprocessSettings,
 ) -> AsyncIterator[tuple[list[asyncpg.Pool], dict[int, int]]]:
     """A pool a shard, and the shard map."""
@@ -312,7 +305,7 @@ async def _opened(
             pool.terminate()
 
 
-def _asyncio(work: Coroutine[Any, Any, T]) -> T:
+def in_loop(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except (RefusedError, ReplacementError, runs.OverlapError) as error:

@@ -31,6 +31,8 @@ class LogSource:
                 "queued.max.messages.kbytes": 65_536,
                 "queued.min.messages": 100_000,
                 "check.crcs": True,
+                # A fetch that waits at the log's end would hold up the next range.
+                "fetch.wait.max.ms": 10,
                 **options,
                 "group.id": f"footfall-replay.{topic}",
                 "enable.auto.commit": False,
@@ -64,10 +66,12 @@ class LogSource:
     async def _range(self, partition: int, start: int, end: int) -> AsyncIterator[Messages]:
         place = TopicPartition(self._topic, partition, start)
         await self._on_thread(lambda: self._consumer.assign([place]))
-        silent = 0.0
+        silent, at = 0.0, start
         while True:
+            # No more than there are: the client would wait for the rest.
+            count = min(AT_ONCE, end - at)
             messages: list[Message] = await self._on_thread(
-                lambda: self._consumer.consume(AT_ONCE, 0.5)
+                lambda n=count: self._consumer.consume(n, 0.5)
             )
             good, at_end = _sorted_out(messages)
             silent = 0.0 if messages else silent + 0.5
@@ -78,7 +82,8 @@ class LogSource:
                 within = columns.offsets < end
                 if within.any():
                     yield columns if within.all() else columns.take(np.flatnonzero(within))
-                at_end = at_end or int(columns.offsets[-1]) + 1 >= end
+                at = int(columns.offsets[-1]) + 1
+                at_end = at_end or at >= end
             if at_end:
                 return
 

@@ -10,9 +10,9 @@ import polars as pl
 from db import history, measures, orders, replacement
 from db.history import Held, Offsets, Place
 from db.ledger import note_days
-from db.orders import Claim, Order
+from db.orders import Claim, Order, Verdict
 from db.pools import Connection
-from db.replacement import ReplacementError
+from db.replacement import Changes, ReplacementError
 from db.runs import Done
 from ingester.batch import Outcome
 from ingester.load import days_of, uncounted
@@ -36,6 +36,54 @@ class Pass:
     recounted: Recounted
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Old rows and new laid side by side in the transaction's temporary tables."""
+
+    outcome: Outcome  # with orders counted once
+    changes: Changes
+    events: Places  # offsets of the old events
+    items: Places  # of the old items, one an item
+    rejects: pl.DataFrame  # the old ones
+    repeats: pl.DataFrame
+    verdict: Verdict
+
+    @property
+    def same_rejects(self) -> bool:
+        """Whether the rejects are the old ones."""
+        new = self.outcome.rejects.sort("log_offset")
+        return self.rejects.select(_REJECT).equals(new.select(_REJECT))
+
+    @property
+    def same_repeats(self) -> bool:
+        """Whether the repeats are the old ones."""
+        new = self.outcome.repeated.sort("log_offset")
+        return self.repeats.select(_REPEAT).equals(new.select(_REPEAT))
+
+
+async def lay_beside(connection: Connection, work: Work, part: Pass, outcome: Outcome) -> Beside:
+    """Lay an outcome beside what the tables hold of a pass; nothing else is written.
+
+    Raises:
+        ReplacementError: the tables are not what the ledger says.
+    """
+    await replacement.clear(connection)
+    events = await _take_old(connection, work, part, outcome)
+    items = np.asarray(await replacement.old_items(connection), np.int64)
+    outcome, verdict = await _count_orders_once(connection, part.scope, events, outcome)
+    changes = await replacement.compare(connection)
+    meant = np.concatenate([part.scope.held, events, _offsets_of(outcome)])
+    return Beside(
+        outcome,
+        changes,
+        events,
+        items,
+        _among(part.held.rejects, meant),
+        _among(part.held.repeats, meant),
+        verdict,
+    )
+
+
 async def swap(connection: Connection, work: Work, part: Pass, outcome: Outcome) -> Done:
     """Put an outcome in the place of what the tables hold of a pass.
 
@@ -43,26 +91,26 @@ async def swap(connection: Connection, work: Work, part: Pass, outcome: Outcome)
         ReplacementError: the tables are not what the ledger says, or did not do as they were told.
     """
     run, scope = work.run, part.scope
-    await replacement.clear(connection)
-    events = await _take_old(connection, work, part, outcome)
-    before = {
-        "events": events,
-        "items": np.asarray(await replacement.old_items(connection), np.int64),
-    }
-    outcome = await _count_orders_once(connection, scope, events, outcome)
-    changes = await replacement.compare(connection)
+    beside = await lay_beside(connection, work, part, outcome)
     sums = await measures.beside(connection)
     await measures.note_changes(connection, run.run_id, scope.partition, scope.start)
     work.reach("after_compare")
-    await replacement.delete_old(connection, scope.partition, changes)
+    await replacement.delete_old(connection, scope.partition, beside.changes)
     work.reach("after_delete")
-    await replacement.insert_new(connection, changes)
+    await replacement.insert_new(connection, beside.changes)
     work.reach("after_insert")
-    before |= await _replace_what_is_not_counted(connection, work, part, events, outcome)
-    deltas = deltas_of(part.lines, before, outcome)
+    await orders.keep(connection, scope.partition, beside.verdict)
+    await _replace_what_is_not_counted(connection, run.topic_id, scope.partition, beside)
+    before = {
+        "events": beside.events,
+        "items": beside.items,
+        "rejects": places_of(beside.rejects),
+        "repeats": places_of(beside.repeats),
+    }
+    deltas = deltas_of(part.lines, before, beside.outcome)
     await history.adjust_lines(connection, run.topic_id, scope.partition, deltas)
-    await note_days(connection, days_of(outcome.rows), run.logic_version)
-    return Done(part.recounted.messages, changes, sums)
+    await note_days(connection, days_of(beside.outcome.rows), run.logic_version)
+    return Done(part.recounted.messages, beside.changes, sums)
 
 
 async def _take_old(connection: Connection, work: Work, part: Pass, outcome: Outcome) -> Places:
@@ -110,7 +158,7 @@ def _offsets_of(outcome: Outcome) -> Places:
 
 async def _count_orders_once(
     connection: Connection, scope: Scope, old: Places, outcome: Outcome
-) -> Outcome:
+) -> tuple[Outcome, Verdict]:
     """Lay out the new rows, each order's first purchase in the log alone counted."""
     partition = scope.partition
     purchases = outcome.rows.filter(pl.col("event") == "purchase").sort("log_offset")
@@ -131,27 +179,19 @@ async def _count_orders_once(
     for claim, counted in verdict.elsewhere:
         place = Place(partition, claim.ts, claim.ts + _MOMENT)
         await replacement.recount_order(connection, place, claim.offset, counted)
-    await orders.keep(connection, partition, verdict)
-    return outcome
+    return outcome, verdict
 
 
 async def _replace_what_is_not_counted(
-    connection: Connection, work: Work, part: Pass, events: Places, outcome: Outcome
-) -> dict[str, Places]:
-    """Rejects and repeats; the offsets at which old ones stood."""
-    topic_id, partition = work.run.topic_id, part.scope.partition
-    meant = np.concatenate([part.scope.held, events, _offsets_of(outcome)])
-    rejects = _among(part.held.rejects, meant)
-    if not rejects.select(_REJECT).equals(outcome.rejects.sort("log_offset").select(_REJECT)):
-        await replacement.replace_rejects(
-            connection, topic_id, partition, places_of(rejects).tolist(), outcome.rejects
-        )
-    repeats = _among(part.held.repeats, meant)
-    if not repeats.select(_REPEAT).equals(outcome.repeated.sort("log_offset").select(_REPEAT)):
-        await replacement.replace_repeats(
-            connection, partition, places_of(repeats).tolist(), outcome.repeated
-        )
-    return {"rejects": places_of(rejects), "repeats": places_of(repeats)}
+    connection: Connection, topic_id: str, partition: int, beside: Beside
+) -> None:
+    if not beside.same_rejects:
+        old = places_of(beside.rejects).tolist()
+        new = beside.outcome.rejects
+        await replacement.replace_rejects(connection, topic_id, partition, old, new)
+    if not beside.same_repeats:
+        old = places_of(beside.repeats).tolist()
+        await replacement.replace_repeats(connection, partition, old, beside.outcome.repeated)
 
 
 def _among(frame: pl.DataFrame, offsets: Places) -> pl.DataFrame:

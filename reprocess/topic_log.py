@@ -27,7 +27,7 @@ class TopicLog:
             "bootstrap.servers": settings.bootstrap,
             **settings.kafka_options,
         }
-        self._admin = AdminClient(common)
+        self._admin = AdminClient({**common, "log_level": 3})  # consumers' options are no news
         self._consumer = Consumer({**common, "group.id": f"footfall-replay.{settings.topic}"})
 
     def close(self) -> None:

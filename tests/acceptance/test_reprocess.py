@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from footfall.simulate import DAY_MS, Shops
@@ -51,4 +52,51 @@ def test_a_bug_is_mended_and_twice_is_the_same(
         assert first["rows_changed"] > 0
         again = reprocess(world, "run", *window, "--yes", "--json")
         assert again["rows_changed"] == 0
+        assert differences(everything(world), wanted) == []
+
+
+def test_verify_finds_what_differs_and_repairs_exactly_that(
+    bootstrap: str, topic: tuple[str, int, dict[str, list[str]]]
+) -> None:
+    name, sent, wanted = topic
+    with own_world(bootstrap, name) as world:
+        world.merchants(5)
+        ingest(world, sent)
+        assert reprocess(world, "verify", *days(-5, 1), "--json")["agrees"]
+        with psycopg.connect(world.shards[0], autocommit=True) as connection:
+            # rows lost and rows altered
+            connection.execute(
+                "DELETE FROM events WHERE (kafka_partition, log_offset) IN (SELECT "
+                "kafka_partition, log_offset FROM events WHERE merchant_id = 1 LIMIT 3)"
+            )
+            connection.execute("UPDATE events SET page = '/x' WHERE merchant_id = 2 AND page = '/'")
+        found = reprocess(world, "verify", *days(-5, 1), "--json", code=1)
+        assert not found["agrees"]
+        lost = sum(row["log_rows"] - row["held_rows"] for s in found["slices"] for row in s["rows"])
+        assert lost == 3
+        assert {row["merchant_id"] for s in found["slices"] for row in s["rows"]} == {1, 2}
+        assert reprocess(world, "verify", *days(-5, 1), "--repair", "--json")["agrees"]
+        assert differences(everything(world), wanted) == []
+
+
+def test_a_rollup_that_lost_rows_without_a_trace_is_found_and_mended(
+    bootstrap: str, topic: tuple[str, int, dict[str, list[str]]]
+) -> None:
+    name, sent, wanted = topic
+    with own_world(bootstrap, name) as world:
+        world.merchants(5)
+        ingest(world, sent)
+        with psycopg.connect(world.shards[0], autocommit=True) as connection:
+            hypertable = connection.execute(
+                "SELECT format('%I.%I', materialization_hypertable_schema, "
+                "materialization_hypertable_name) "
+                "FROM timescaledb_information.continuous_aggregates "
+                "WHERE view_name = 'traffic_hourly'"
+            ).fetchone()
+            assert hypertable is not None
+            connection.execute(f"DELETE FROM {hypertable[0]} WHERE event = 'purchase'")
+        found = reprocess(world, "verify", *days(-5, 1), "--json", code=1)
+        assert all(not s["rows"] for s in found["slices"])
+        assert "traffic_hourly" in {bucket["rollup"] for bucket in found["rollups"]}
+        assert reprocess(world, "verify", *days(-5, 1), "--repair", "--json")["agrees"]
         assert differences(everything(world), wanted) == []

@@ -1,0 +1,132 @@
+"""Numbers proved against the log: rows recounted from it, rollups recounted from the rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+
+from db import audit, history, replacement
+from db.audit import Proof, RollupDiffers, RowsDiffer
+from db.refresh import coordinating, floor_to, take_in
+from db.rollups import BY_NAME, DAY, HOUR, ROLLUPS, Rollup
+from db.runs import Slice
+from reprocess.cascade import cascade, merged
+from reprocess.plan import Planned
+from reprocess.recount import Scope
+from reprocess.replace import EVERYTHING, read_pass
+from reprocess.source import Source
+from reprocess.swap import lay_beside
+from reprocess.work import Work
+
+AGAIN: Final = 3  # a late event may arrive between a refresh and the look at its bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What one slice came to: the log's rows beside the table's."""
+
+    shard: int
+    slice: Slice
+    messages: int
+    log: Proof
+    held: Proof
+    rows: list[RowsDiffer]
+    rejects_differ: bool
+    repeats_differ: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the tables are what the log says."""
+        return not (self.rows or self.rejects_differ or self.repeats_differ)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a window came to."""
+
+    slices: list[Verified] = field(default_factory=list)
+    rollups: dict[int, list[RollupDiffers]] = field(default_factory=dict)  # by shard
+
+    @property
+    def agrees(self) -> bool:
+        """Log, rows and rollups are one."""
+        return all(each.agrees for each in self.slices) and not any(self.rollups.values())
+
+
+async def verify_slice(
+    pool: asyncpg.Pool, source: Source, work: Work, planned: Planned
+) -> Verified:
+    """Recount a slice from the log and compare; nothing is changed."""
+    part, run = planned.slice, work.run
+    scope = Scope(part.partition, part.start, part.end, run.merchant_id)
+    upto = await history.next_offset(pool, run.topic, part.partition) or 0
+    found = await read_pass(pool, source, work, scope, (EVERYTHING[0], upto))
+    outcome = found.recounted.settled(work.logic.dedupe_window)
+    async with pool.acquire() as connection:
+        trial = connection.transaction(isolation="read_committed")
+        await trial.start()
+        try:
+            await replacement.lay_out(connection)
+            beside = await lay_beside(connection, replace(work, mend=True), found, outcome)
+            log, held = await audit.proofs(connection)
+            rows = await audit.rows_that_differ(connection)
+        finally:
+            await trial.rollback()
+    return Verified(
+        planned.shard,
+        part,
+        found.recounted.messages,
+        log,
+        held,
+        rows,
+        not beside.same_rejects,
+        not beside.same_repeats,
+    )
+
+
+async def verify_rollups(
+    pool: asyncpg.Pool, window: tuple[datetime, datetime], merchants: Sequence[int] | None
+) -> list[RollupDiffers]:
+    """Every rollup of a window against its source. What is merely late is taken in first; a bucket
+    that differs is looked at again, for a late event may just have come."""
+    wrong: list[RollupDiffers] = []
+    for rollup in ROLLUPS:
+        found = await _looked_at(pool, rollup, outward(rollup, window), merchants)
+        for _ in range(AGAIN):
+            if not found:
+                break
+            buckets = [each.bucket for each in found]
+            again = (min(buckets), max(buckets) + rollup.bucket)
+            found = await _looked_at(pool, rollup, again, sorted({f.merchant_id for f in found}))
+        wrong += found
+    return wrong
+
+
+async def _looked_at(
+    pool: asyncpg.Pool,
+    rollup: Rollup,
+    window: tuple[datetime, datetime],
+    merchants: Sequence[int] | None,
+) -> list[RollupDiffers]:
+    async with coordinating(pool) as connection:
+        await take_in(connection)
+        return await audit.rollup_differs(connection, rollup, window, merchants)
+
+
+def outward(rollup: Rollup, window: tuple[datetime, datetime]) -> tuple[datetime, datetime]:
+    """The window in whole buckets of the rollup."""
+    start, end = floor_to(rollup.bucket, window[0]), floor_to(rollup.bucket, window[1])
+    return start, end if end == window[1] else end + rollup.bucket
+
+
+async def repair_rollups(pool: asyncpg.Pool, wrong: Sequence[RollupDiffers]) -> int:
+    """Make exactly the buckets that differ again, and what is made of them."""
+    hours = []
+    for each in wrong:
+        length = HOUR if BY_NAME[each.rollup].bucket == HOUR else DAY
+        start = each.bucket.astimezone(UTC)
+        hours.append((start, start + length))
+    ranges: list[Any] = [asyncpg.Range(*each) for each in merged(hours)]
+    return await cascade(pool, ranges)
