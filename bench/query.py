@@ -31,7 +31,8 @@ from rich.table import Table
 
 from api.query.language import QueryBody, understand
 from api.query.plan import plan
-from api.query.sql import Statement, in_one_trip
+from api.query.sql import Statement
+from api.query.trip import in_one_trip
 from db.ledger import Span, held_offsets
 from db.migrate import migrate
 from db.pools import WRITER_SETTINGS, open_pool
