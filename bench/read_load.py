@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import numpy as np
@@ -52,23 +52,28 @@ console = Console()
 
 def questions() -> list[tuple[float, Question]]:
     """Each question and its share."""
+    top = "order_by=-page_views&limit=10"
+    breakdowns = [
+        (0.04, f"dimension=page&metrics=page_views&{top}"),
+        (0.02, "dimension=product&metrics=units,revenue&order_by=-revenue&limit=10"),
+        (0.02, "dimension=channel&metrics=sessions,conversion_rate"),
+        (0.01, "dimension=country&metrics=events,orders"),
+        (0.01, "dimension=device&metrics=events,orders"),
+    ]
     found: list[tuple[float, Question]] = []
     for days in ("7d", "28d"):
         of_days = f"date_range={days}"
-        compared = f"compare=previous_period&{of_days}"
+        totals = f"/summary?{DASHBOARD}&compare=previous_period&{of_days}"
         found += [
-            (0.175, ("dashboard", f"/summary?{DASHBOARD}&{compared}", b"")),
+            (0.175, ("dashboard", totals, b"")),
             (0.175, ("dashboard", f"/timeseries?{SERIES}&{of_days}", b"")),
-            (0.04, ("breakdown", f"/breakdown?dimension=page&metrics=page_views&order_by=-page_views&limit=10&{of_days}", b"")),
-            (0.02, ("breakdown", f"/breakdown?dimension=product&metrics=units,revenue&order_by=-revenue&limit=10&{of_days}", b"")),
-            (0.02, ("breakdown", f"/breakdown?dimension=channel&metrics=sessions,conversion_rate&{of_days}", b"")),
-            (0.01, ("breakdown", f"/breakdown?dimension=country&metrics=events,orders&{of_days}", b"")),
-            (0.01, ("breakdown", f"/breakdown?dimension=device&metrics=events,orders&{of_days}", b"")),
-        ]  # fmt: skip
-    raw = (
-        '/breakdown?dimension=page&metrics=visitors&filters=[["is","country",["DE"]]]&date_range=7d'
-    )
-    raw = raw.replace("[", "%5B").replace("]", "%5D").replace('"', "%22")
+        ]
+        found += [
+            (share, ("breakdown", f"/breakdown?{asked}&{of_days}", b""))
+            for share, asked in breakdowns
+        ]
+    germans = quote('[["is","country",["DE"]]]')
+    raw = f"/breakdown?dimension=page&metrics=visitors&filters={germans}&date_range=7d"
     return [
         *found,
         (0.04, ("realtime", "/realtime", b"")),
@@ -208,7 +213,7 @@ async def _arrive(dsn: str, merchants: int, offset: int, rate: int, stop: Any) -
         began = time.monotonic()
         now = datetime.now(UTC)
         if rate:
-            values = by_size(merchants, rate, 0)[:rate]
+            values = by_size(merchants, rate, 30 / 86_400, passes + 2)[:rate]
             await load(pool, loader, messages(values, offset), now)
             offset += len(values)
         await note_applied(pool, TOPIC_ID, now, {0: offset})

@@ -60,12 +60,14 @@ def alike(merchants: int, events: int, days: int) -> list[bytes]:
     ]
 
 
-def by_size(merchants: int, events: int, days: int) -> list[bytes]:
+def by_size(merchants: int, events: int, days: float, seed: int = 1) -> list[bytes]:
     """Events of shops of which a few are large and most are small (Zipf's law, exponent 1)."""
     now = int(time.time() * 1000)
-    made = Shops([1], 1).messages(events, now - days * DAY_MS, now)
+    made = Shops([1], seed).messages(events, now - int(days * DAY_MS), now)
     weights = 1 / np.arange(1, merchants + 1)
-    chosen = np.random.default_rng(1).choice(merchants, events * 2, p=weights / weights.sum()) + 1
+    chosen = (
+        np.random.default_rng(seed).choice(merchants, events * 2, p=weights / weights.sum()) + 1
+    )
     return [
         re.sub(rb'^\{"merchant_id": \d+, ', b'{"merchant_id": %d, ' % merchant, value)
         for merchant, (_, value) in zip(chosen, made, strict=False)

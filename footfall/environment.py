@@ -66,7 +66,7 @@ class Environment:
             max_age_days=_number(given, "FOOTFALL_MAX_AGE_DAYS", 365),
             country_file=Path(country) if country else None,
             requests_per_minute=_number(given, "FOOTFALL_REQUESTS_PER_MINUTE", 6000),
-            cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 1000) / 1000,
+            cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 2000) / 1000,
             raw_rows=_number(given, "FOOTFALL_RAW_ROWS", 20_000_000),
         )
 

@@ -31,18 +31,22 @@ SELECT kafka_partition, next_offset, applied_until, halted_reason, replaced_at, 
   FROM ingest_offset WHERE topic = $1
 """
 
-# Bounded by the ledger: a scan of the new batches' event time and log time alone.
+# Bounded by the ledger: a scan of the new batches' event time and log time alone. An event of an
+# hour that is over may be late: rollups show it only after the next refresh.
 _NEW: Final = """
 WITH since AS (SELECT * FROM unnest($1::int4[], $2::int8[]) AS since (kafka_partition, first)),
      batch AS (SELECT min(min_ts) AS low, max(max_ts) AS high, min(min_logged_at) AS logged,
                       sum(event_rows) AS rows
-                 FROM since JOIN ingest_batch USING (kafka_partition) WHERE end_offset > first)
+                 FROM since JOIN ingest_batch USING (kafka_partition) WHERE end_offset > first),
+     changed AS (SELECT merchant_id, min(ts) < date_trunc('hour', now(), 'UTC') AS late
+                   FROM events JOIN since USING (kafka_partition)
+                  WHERE log_offset >= first AND (SELECT rows FROM batch) <= $3
+                    AND ts >= (SELECT low FROM batch) AND ts <= (SELECT high FROM batch)
+                    AND logged_at >= (SELECT logged FROM batch)
+                  GROUP BY merchant_id)
 SELECT now() AS seen_at, (SELECT rows FROM batch)::int8 AS rows,
-       array_agg(DISTINCT merchant_id) AS merchants
-  FROM events JOIN since USING (kafka_partition)
- WHERE log_offset >= first AND (SELECT rows FROM batch) <= $3
-   AND ts >= (SELECT low FROM batch) AND ts <= (SELECT high FROM batch)
-   AND logged_at >= (SELECT logged FROM batch)
+       array_agg(merchant_id) AS merchants, array_agg(late) AS late
+  FROM changed
 """
 
 
@@ -52,7 +56,7 @@ class Stand:
 
     applied_until: datetime | None
     version: tuple[Any, ...]  # changes when history was replaced, or reading stops
-    settled: bool  # no change of the merchant waits to be refreshed into the rollups
+    settled: bool  # no late event of the merchant waits to be refreshed into the rollups
     number: int  # of the merchant's last change
 
 
@@ -63,7 +67,8 @@ class Changes:
     pool: asyncpg.Pool
     topic: str
     _rows: dict[int, asyncpg.Record] = field(default_factory=dict)
-    _changed: dict[int, tuple[int, datetime]] = field(default_factory=dict)
+    _changed: dict[int, int] = field(default_factory=dict)  # merchant -> number of the poll
+    _late: dict[int, datetime] = field(default_factory=dict)
     _all_changed: tuple[int, datetime] | None = None
     _polled: float = -1e9
     _number: int = 0
@@ -84,11 +89,9 @@ class Changes:
         row = self._rows.get(partition)
         if row is None or self._all_changed is None or time.monotonic() - self._polled > BLIND_S:
             return None
-        number, changed_at = max(
-            self._changed.get(merchant_id, self._all_changed), self._all_changed
-        )
-        refreshed_at = row["refreshed_at"]
-        settled = refreshed_at is not None and refreshed_at > changed_at
+        number = max(self._changed.get(merchant_id, 0), self._all_changed[0])
+        late_at = max(self._late.get(merchant_id, self._all_changed[1]), self._all_changed[1])
+        settled = row["refreshed_at"] is not None and row["refreshed_at"] > late_at
         version = (row["halted_reason"], row["replaced_at"], row["moved_to"])
         return Stand(row["applied_until"], version, settled, number)
 
@@ -135,9 +138,12 @@ class Changes:
         )
         if (found["rows"] or 0) > _MOST_ROWS or len(self._changed) > _MOST_MERCHANTS:
             self._changed.clear()
+            self._late.clear()
             self._everyone(found["seen_at"])
-        for merchant in found["merchants"] or ():
-            self._changed[merchant] = (self._number, found["seen_at"])
+        for merchant, late in zip(found["merchants"] or (), found["late"] or (), strict=True):
+            self._changed[merchant] = self._number
+            if late:
+                self._late[merchant] = found["seen_at"]
 
     def _everyone(self, seen_at: datetime | None) -> None:
         if seen_at is not None:
