@@ -22,7 +22,7 @@ async def the_key(request: Request[Any, Any, Any], state: State) -> Key:
         raise problem(
             401, "no_key", "Send your key as `Authorization: Bearer ff_…`.", headers=challenge
         )
-    key = await state.key(text.strip())
+    key = await state.keys.get(text.strip())
     if key is None:
         raise problem(401, "unknown_key", "There is no such key.", headers=challenge)
     if key.revoked_at is not None:

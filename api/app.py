@@ -17,8 +17,8 @@ from litestar.plugins.prometheus import PrometheusConfig, PrometheusController
 from litestar.response import Response
 from litestar.static_files import create_static_files_router
 
-from api import admin, collect, health, stats
-from api.limits import current_headers, rate_limit
+from api import admin, collect, describe, health, journeys, live, stats
+from api.limits import RateLimit, current
 from api.problems import problem
 from api.settings import ApiSettings
 from api.state import State
@@ -48,9 +48,15 @@ def create_app(settings: ApiSettings) -> Litestar:
             stats.timeseries,
             stats.breakdown,
             stats.summary,
+            journeys.funnel,
+            journeys.retention,
+            live.realtime,
+            live.receipt,
+            describe.schema,
             admin.create_merchant,
             admin.create_key,
             admin.list_keys,
+            admin.rotate_key,
             admin.revoke_key,
             health.live,
             health.ready,
@@ -58,7 +64,7 @@ def create_app(settings: ApiSettings) -> Litestar:
             create_static_files_router(ASSETS, [Path(swagger_ui.__file__).parent / "static"]),
         ],
         lifespan=[lifespan],
-        middleware=[rate_limit(settings.requests_per_minute).middleware, telemetry.middleware],
+        middleware=[RateLimit(settings.requests_per_minute), telemetry.middleware],
         exception_handlers={
             ProblemDetailsException: _problem,
             HTTPException: _refused,
@@ -91,9 +97,10 @@ def _problem(
     """A problem bears the request's id, by which its log lines are found."""
     response = error.to_response(request)
     given = request.headers.get("x-request-id", "")
+    window = current.get()
     request_id = given if given.isalnum() and len(given) <= 64 else uuid.uuid4().hex
     response.content["request_id"] = request_id
-    response.headers.update({"x-request-id": request_id, **current_headers.get({})})
+    response.headers.update({"x-request-id": request_id, **(window.headers if window else {})})
     return response
 
 

@@ -13,6 +13,7 @@ from litestar.datastructures import State as LitestarState
 from litestar.response import Response
 
 from api.access import merchant_of, require, the_key
+from api.answers import COLLECTING
 from api.problems import problem
 from api.spool import SpoolFullError
 from api.state import State
@@ -47,7 +48,7 @@ _envelope = msgspec.json.Decoder(_Envelope).decode
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-@post("/v1/events", status_code=202, tags=["events"], summary="Send events")
+@post("/v1/events", status_code=202, tags=["events"], summary="Send events", responses=COLLECTING)
 async def collect(
     request: Request[Any, Any, Any],
     state: LitestarState,

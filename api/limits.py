@@ -1,63 +1,118 @@
-"""How often a key may ask: Litestar's rate limit, its headers on refusals as well as on answers."""
+"""How much a key may ask: points a minute. Most requests cost one, raw rows cost more.
 
+Counted in each worker's memory. The headers stand on refusals as well as on answers.
+"""
+
+import math
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final
 
-from litestar import Request
-from litestar.middleware.rate_limit import CacheObject, RateLimitConfig, RateLimitMiddleware
-from litestar.stores.base import Store
-from litestar.types import ASGIApp, Send
+from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
+from litestar.middleware.base import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import problem
 
 WINDOW_S: Final = 60
+RAW_POINTS: Final = 10  # of a question that reads raw rows
+JOURNEY_POINTS: Final = 20  # of a funnel or a retention: they sort or group all of them
 _MOST: Final = 100_000
+_FREE: Final = ("/health", "/metrics", "/schema")
+
+
+@dataclass(slots=True)
+class Window:
+    """The points that an asker has spent in the current minute."""
+
+    limit: int
+    ends_at: float
+    spent: int = 0
+
+    def charge(self, points: int) -> None:
+        """Spend points.
+
+        Raises:
+            ProblemDetailsException: 429, there are not so many left.
+        """
+        if self.spent + points > self.limit:
+            wait = str(max(1, math.ceil(self.ends_at - time.time())))
+            raise problem(
+                429,
+                "too_many_requests",
+                f"This costs {points} of {self.limit} points a minute, and "
+                f"{self.limit - self.spent} are left: try again in {wait} seconds.",
+                headers={"Retry-After": wait},
+            )
+        self.spent += points
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As the IETF's draft of rate-limit headers names them."""
+        return {
+            "RateLimit-Policy": f"{self.limit}; w={WINDOW_S}",
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(max(0, self.limit - self.spent)),
+            "RateLimit-Reset": str(max(0, math.ceil(self.ends_at - time.time()))),
+        }
+
 
 # An exception leaves the middlewares behind: its answer is written outside of them.
-current_headers: Final[ContextVar[dict[str, str]]] = ContextVar("rate_limit_headers")
+current: Final[ContextVar[Window | None]] = ContextVar("rate_limit", default=None)
 
 
-class RateLimit(RateLimitMiddleware):
-    """Counts in this worker's memory, and keeps the headers where exception handlers find them.
+class RateLimit(ASGIMiddleware):
+    """Points by key, by address without one; health, telemetry and documentation are free."""
 
-    Litestar's own way through a store writes every request of the window anew as JSON, a cost that
-    grows with the rate that it is to limit.
-    """
+    scopes = (ScopeType.HTTP,)
 
-    def __init__(self, app: ASGIApp, config: RateLimitConfig) -> None:
-        super().__init__(app, config)
-        self._windows: dict[str, CacheObject] = {}
+    def __init__(self, points_per_minute: int) -> None:
+        self._limit = points_per_minute
+        self._windows: dict[str, Window] = {}
 
-    async def retrieve_cached_history(self, key: str, store: Store) -> CacheObject:
-        """The asker's requests of the current minute."""
-        now = int(time.time())
-        window = self._windows.get(key)
-        if window is None or window.reset <= now:
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Charge one point, and tell what is left."""
+        if scope["path"].startswith(_FREE):
+            await next_app(scope, receive, send)
+            return
+        window = self._window(_who(scope))
+        current.set(window)
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                MutableScopeHeaders(message).update(window.headers)
+            await send(message)
+
+        window.charge(1)
+        await next_app(scope, receive, told)
+
+    def _window(self, who: str) -> Window:
+        now = time.time()
+        window = self._windows.get(who)
+        if window is None or window.ends_at <= now:
             if len(self._windows) >= _MOST:
-                self._windows = {k: w for k, w in self._windows.items() if w.reset > now}
-            window = self._windows[key] = CacheObject(history=[], reset=now + WINDOW_S)
+                self._windows = {k: w for k, w in self._windows.items() if w.ends_at > now}
+            window = self._windows[who] = Window(self._limit, now + WINDOW_S)
         return window
 
-    async def set_cached_history(self, key: str, cache_object: CacheObject, store: Store) -> None:
-        """One more."""
-        cache_object.history.append(int(time.time()))
 
-    def create_send_wrapper(self, send: Send, cache_object: CacheObject) -> Send:
-        """Called once a request, before it is handled."""
-        current_headers.set(self.create_response_headers(cache_object))
-        return super().create_send_wrapper(send, cache_object)
+def charge(points: int) -> None:
+    """What a request costs more than the one point of every request.
 
-
-def rate_limit(requests_per_minute: int) -> RateLimitConfig:
-    """So many requests a minute and key; health, telemetry and documentation are free."""
-    return RateLimitConfig(
-        rate_limit=("minute", requests_per_minute),
-        identifier_for_request=_who,
-        exclude=["/health", "/metrics", "/schema"],
-        middleware_class=RateLimit,
-    )
+    Raises:
+        ProblemDetailsException: 429, there are not so many left.
+    """
+    window = current.get()
+    if window is not None:
+        window.charge(points)
 
 
-def _who(request: Request[Any, Any, Any]) -> str:
-    """Requests are limited by key; without one, by address."""
-    given = request.headers.get("authorization")
-    return given or (request.client.host if request.client else "unknown")
+def _who(scope: Any) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return str(value.decode("latin-1"))
+    client = scope.get("client")
+    return client[0] if client else "unknown"

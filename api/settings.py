@@ -18,3 +18,5 @@ class ApiSettings:
     limits: Limits = field(default_factory=Limits)
     requests_per_minute: int = 6000
     pool_size: int = 8
+    cache_seconds: float = 2.0  # how long an answer is served again whatever happens; 0: none is
+    raw_rows: int = 20_000_000  # what a question that no rollup answers may read

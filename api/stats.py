@@ -1,29 +1,62 @@
 """The questions: POST /v1/query and its shorthands, all of one engine."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
-import asyncpg
-import msgspec
 from litestar import Request, get, post
 from litestar.datastructures import State as LitestarState
+from litestar.params import Parameter
+from litestar.response import Response
 
-from api.access import merchant_of, require, the_key
-from api.problems import invalid, problem
+from api.answers import ASKING, FRESH_HEADERS, QueryAnswer
+from api.asking import filters_of, names, range_of, respond, who_asks
+from api.export import export, wanted_format
+from api.limits import RAW_POINTS
+from api.problems import invalid
 from api.query.answer import answer
-from api.query.language import Include, QueryBody, understand
+from api.query.language import MAX_ROWS, Include, QueryBody, understand
+from api.query.plan import plan
 from api.state import State
 
+From = Annotated[
+    str | None,
+    Parameter(query="from", description="A date or an RFC 3339 instant; with `to`, exclusive."),
+]
+To = Annotated[str | None, Parameter(query="to", description="The end, exclusive.")]
+DateRange = Annotated[
+    str | None,
+    Parameter(description="today, yesterday, 7d, 28d, 30d, 90d, month or year; 28d without it."),
+]
+Filters = Annotated[str | None, Parameter(description='JSON: `[["is", "country", ["DE", "FR"]]]`.')]
+Compare = Annotated[str | None, Parameter(description="`previous_period`, or nothing.")]
 
-@post("/v1/query", status_code=200, tags=["stats"], summary="Ask anything")
+
+@post(
+    "/v1/query",
+    status_code=200,
+    tags=["stats"],
+    summary="Ask anything",
+    responses=ASKING,
+    response_headers=FRESH_HEADERS,
+)
 async def query(
     request: Request[Any, Any, Any], state: LitestarState, data: QueryBody
-) -> dict[str, Any]:
-    """The whole query language."""
+) -> Response[QueryAnswer]:
+    """The whole query language. With `Accept: text/csv`, `application/x-ndjson` or
+    `application/vnd.apache.arrow.stream` the rows are streamed, all of them unless `limit` is
+    given."""
     return await ask(request, state.footfall, data, data.merchant_id)
 
 
-@get("/v1/merchants/{merchant_id:int}/timeseries", tags=["stats"], summary="A series over time")
+@get(
+    "/v1/merchants/{merchant_id:int}/timeseries",
+    tags=["stats"],
+    summary="A series over time",
+    responses=ASKING,
+    response_headers=FRESH_HEADERS,
+)
 async def timeseries(
     request: Request[Any, Any, Any],
     state: LitestarState,
@@ -31,23 +64,32 @@ async def timeseries(
     metrics: str = "visitors,page_views,orders,revenue",
     interval: str = "day",
     timezone: str | None = None,
-    filters: str | None = None,
-    compare: str | None = None,
-) -> dict[str, Any]:
+    filters: Filters = None,
+    compare: Compare = None,
+    start: From = None,
+    end: To = None,
+    date_range: DateRange = None,
+) -> Response[QueryAnswer]:
     """Metrics by minute, hour, day, week or month; `from` and `to` bound the range."""
     body = QueryBody(
-        metrics=_names(metrics),
+        metrics=names(metrics),
         dimensions=[f"time:{interval}"],
-        date_range=_range(request),
-        filters=_filters(filters),
+        date_range=range_of(request),
+        filters=filters_of(filters),
         timezone=timezone,
         include=_include(compare, totals=True),
-        limit=10_000,
+        limit=MAX_ROWS,
     )
     return await ask(request, state.footfall, body, merchant_id)
 
 
-@get("/v1/merchants/{merchant_id:int}/breakdown", tags=["stats"], summary="By a dimension")
+@get(
+    "/v1/merchants/{merchant_id:int}/breakdown",
+    tags=["stats"],
+    summary="By a dimension",
+    responses=ASKING,
+    response_headers=FRESH_HEADERS,
+)
 async def breakdown(
     request: Request[Any, Any, Any],
     state: LitestarState,
@@ -55,44 +97,59 @@ async def breakdown(
     dimension: str,
     metrics: str = "events",
     timezone: str | None = None,
-    filters: str | None = None,
+    filters: Filters = None,
+    compare: Compare = None,
     order_by: str | None = None,
-    limit: int = 100,
+    limit: int | None = None,
     cursor: str | None = None,
-) -> dict[str, Any]:
+    other: bool = False,
+    start: From = None,
+    end: To = None,
+    date_range: DateRange = None,
+) -> Response[QueryAnswer]:
     """Metrics by page, product, source and so on. `order_by` is a column, with - before it for
-    the largest first."""
+    the largest first; `other=true` adds a row of all that the limit left out."""
     order: list[Any] = []
     if order_by:
         order = [(order_by.lstrip("-"), "desc" if order_by.startswith("-") else "asc")]
     body = QueryBody(
-        metrics=_names(metrics),
-        dimensions=_names(dimension),
-        date_range=_range(request),
-        filters=_filters(filters),
+        metrics=names(metrics),
+        dimensions=names(dimension),
+        date_range=range_of(request),
+        filters=filters_of(filters),
         timezone=timezone,
         order_by=order,
         limit=limit,
         cursor=cursor,
+        include=_include(compare, other=other),
     )
     return await ask(request, state.footfall, body, merchant_id)
 
 
-@get("/v1/merchants/{merchant_id:int}/summary", tags=["stats"], summary="Totals of a range")
+@get(
+    "/v1/merchants/{merchant_id:int}/summary",
+    tags=["stats"],
+    summary="Totals of a range",
+    responses=ASKING,
+    response_headers=FRESH_HEADERS,
+)
 async def summary(
     request: Request[Any, Any, Any],
     state: LitestarState,
     merchant_id: int,
     metrics: str = "visitors,sessions,page_views,orders,revenue,conversion_rate",
     timezone: str | None = None,
-    filters: str | None = None,
-    compare: str | None = None,
-) -> dict[str, Any]:
+    filters: Filters = None,
+    compare: Compare = None,
+    start: From = None,
+    end: To = None,
+    date_range: DateRange = None,
+) -> Response[QueryAnswer]:
     """Totals, with `compare=previous_period` beside those of the period before."""
     body = QueryBody(
-        metrics=_names(metrics),
-        date_range=_range(request),
-        filters=_filters(filters),
+        metrics=names(metrics),
+        date_range=range_of(request),
+        filters=filters_of(filters),
         timezone=timezone,
         include=_include(compare, totals=True),
     )
@@ -101,49 +158,31 @@ async def summary(
 
 async def ask(
     request: Request[Any, Any, Any], footfall: State, body: QueryBody, asked: int | None
-) -> dict[str, Any]:
+) -> Response[Any]:
     """Check who asks, understand the question, and have its shard answer it."""
-    key = await the_key(request, footfall)
-    require(key, "stats:read")
-    merchant = await footfall.merchant(merchant_of(key, asked))
+    merchant = await who_asks(request, footfall, asked)
     question = understand(
         body, merchant.merchant_id, merchant.timezone, merchant.currency, datetime.now(UTC)
     )
-    place = await footfall.place(merchant.merchant_id)
-    try:
-        return await answer(question, place)
-    except asyncpg.QueryCanceledError as error:
-        raise problem(
-            422,
-            "too_expensive",
-            "This question took too long: shorten its range, or drop a dimension or a filter.",
-        ) from error
+    settings = footfall.settings
+    question = replace(question, raw_rows=settings.raw_rows, raw_days=settings.limits.max_age_days)
+    points = RAW_POINTS if plan(question).source == "raw" else 1
+    kind = wanted_format(request)
+    if kind is not None:
+        place = await footfall.place(merchant.merchant_id)
+        return await export(question, place, kind, points, everything=body.limit is None)
+    return await respond(
+        request,
+        footfall,
+        merchant,
+        question,
+        partial(answer, question),
+        points=points,
+        period=question.period,
+    )
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _range(request: Request[Any, Any, Any]) -> str | list[str]:
-    """`from` and `to`, or `date_range`, or the last 28 days."""
-    start, end = request.query_params.get("from"), request.query_params.get("to")
-    if start and end:
-        return [start, end]
-    if start or end:
-        raise invalid("from", "Give both from and to, or date_range.")
-    return str(request.query_params.get("date_range", "28d"))
-
-
-def _filters(text: str | None) -> list[Any]:
-    if not text:
-        return []
-    try:
-        return msgspec.json.decode(text, type=list[Any])
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise invalid("filters", f"filters is a JSON list of filters: {error}") from error
-
-
-def _include(compare: str | None, *, totals: bool) -> Include:
+def _include(compare: str | None, *, totals: bool = False, other: bool = False) -> Include:
     if compare not in (None, "previous_period"):
         raise invalid("compare", "compare is previous_period.")
-    return Include(comparison="previous_period" if compare else None, totals=totals)
+    return Include("previous_period" if compare else None, totals=totals, other=other)

@@ -18,67 +18,26 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-import numpy as np
 import structlog
 from rich.console import Console
 from rich.table import Table
 
 from api.query.language import QueryBody, understand
 from api.query.plan import plan
-from api.query.sql import Statement, in_one_trip
-from db.ledger import Span, held_offsets
-from db.migrate import migrate
-from db.pools import WRITER_SETTINGS, open_pool
-from db.refresh import refresh_late
-from events.batch import Messages
-from events.enrich import Enrichment
-from events.limits import Limits
-from events.transform import process
-from footfall.simulate import DAY_MS, Shops
-from ingester.batch import Batch, Ready
-from ingester.load import Loader
-from tests import servers
-from tests.processes import footfall
-from tests.service import free_port
+from api.query.sql import Statement
+from api.query.trip import in_one_trip
+from bench import read_load
+from bench.shops import TOPIC, alike, database, fill, served
 
 MERCHANTS = 50
 DAYS = 8
-TOPIC, TOPIC_ID = "bench.query", "bench"
 CONNECTIONS = 32
 console = Console()
-
-
-def messages(events: int) -> Messages:
-    """Events of all merchants over the last days, as they would be read from one partition."""
-    now = int(time.time() * 1000)
-    shops = Shops(list(range(1, MERCHANTS + 1)), 1)
-    values: list[bytes | None] = []
-    for merchant, (_, value) in enumerate(shops.messages(events, now - DAYS * DAY_MS, now)):
-        own = b'{"merchant_id": %d, ' % (merchant % MERCHANTS + 1)  # sizes alike: no lucky dips
-        values.append(re.sub(rb'^\{"merchant_id": \d+, ', own, value))
-    count = len(values)
-    return Messages(
-        values, np.zeros(count, np.int32), np.arange(count), np.full(count, now, np.int64)
-    )
-
-
-async def fill(dsn: str, events: int) -> None:
-    """The events into the tables and the rollups, with the ledger's lines."""
-    pool = await open_pool(dsn, WRITER_SETTINGS, size=2, command_timeout=600)
-    read = messages(events)
-    await held_offsets(pool, TOPIC, TOPIC_ID, {0: 0})
-    span = Span(0, 0, len(read), datetime.now(UTC))
-    ready = Ready(Batch(read, (span,)), process(read, limits=Limits(), enrichment=Enrichment()))
-    await Loader(pool, TOPIC_ID, timedelta(minutes=15)).load(ready)
-    await refresh_late(pool)
-    await pool.execute("VACUUM ANALYZE")
-    await pool.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +121,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--metrics", default="page_views,orders,revenue")
+    parser.add_argument("--load", action="store_true", help="the read load instead, cached")
+    parser.add_argument("--rate", type=int, default=1200, help="questions a second of the load")
+    parser.add_argument("--live", type=int, default=200, help="events a second during the load")
+    parser.add_argument("--merchants", type=int, default=1000, help="of the load")
+    parser.add_argument("--workers", type=int, default=2, help="of the load")
     asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    if asked.load:
+        read_load.run(asked)
+        return
     for tool in ("wrk", "pgbench"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is not on the PATH: install it (Debian: wrk, postgresql-contrib)")
@@ -171,53 +138,19 @@ def main() -> None:
         sys.exit("FOOTFALL_TEST_SHARDS is not set: pgbench needs a server of several sessions")
     statement = statement_of(asked.metrics.split(","))
     path = f"/timeseries?interval=hour&date_range=7d&timezone=UTC&metrics={asked.metrics}"
-    with servers.shards(1) as (dsn,), tempfile.TemporaryDirectory() as folder:
-        migrate([dsn], 1)
-        asyncio.run(fill(dsn, asked.events))
-        port = free_port()
-        environment = {
-            "FOOTFALL_SHARDS": dsn,
-            "FOOTFALL_KAFKA_BOOTSTRAP": "127.0.0.1:1",  # nothing is written here
-            "FOOTFALL_TOPIC": TOPIC,
-            "FOOTFALL_API_PORT": str(port),
-            "FOOTFALL_DATA_DIR": folder,
-            "FOOTFALL_REQUESTS_PER_MINUTE": "100000000",
-        }
-        url = f"http://127.0.0.1:{port}"
-        key = keys(environment)
-        with footfall("serve", environment=environment) as process:
-            process.wait_for("serving")
+    with database() as dsn:
+        asyncio.run(fill(dsn, alike(MERCHANTS, asked.events, DAYS)))
+        with served(dsn, MERCHANTS, 1, FOOTFALL_CACHE_MS="0") as api:
             answer = httpx.get(
-                f"{url}/v1/merchants/1{path}", headers={"Authorization": f"Bearer {key}"}
+                f"{api.url}/v1/merchants/1{path}", headers={"Authorization": f"Bearer {api.key}"}
             )
             answer.raise_for_status()
             points = len(answer.json()["rows"])
             ours, theirs = [], []
             for _ in range(asked.runs):  # interleaved: the machine's mood falls on both alike
-                ours.append(over_http(url, key, path, asked.seconds))
+                ours.append(over_http(api.url, api.key, path, asked.seconds))
                 theirs.append(by_pgbench(dsn, statement, asked.seconds))
     report(points, len(answer.content), ours, theirs)
-
-
-def keys(environment: dict[str, str]) -> str:
-    """An operator's key, and the merchants that are asked about."""
-    run = [sys.executable, "-m", "footfall"]
-    given = {**os.environ, **environment}
-    for number in range(MERCHANTS):
-        subprocess.run(
-            [*run, "merchants", "create", f"shop {number}"],
-            env=given,
-            check=True,
-            capture_output=True,
-        )
-    made = subprocess.run(
-        [*run, "keys", "create", "--admin", "--json"],
-        env=given,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return re.search(r"ff_\w+", made.stdout).group()  # type: ignore[union-attr]  # the key
 
 
 def report(points: int, size: int, ours: list[Rate], theirs: list[Rate]) -> None:

@@ -4,13 +4,27 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 
 SCOPES: Final = ("events:write", "stats:read", "admin")
 _HINT: Final = 10
+_BYTES: Final = 32
+
+# One statement: there is never a moment without a valid key, nor a new one without the old one's
+# end. An end that was nearer stays.
+_ROTATE: Final = """
+WITH old AS (
+  UPDATE api_key SET expires_at = least(expires_at, now() + $3)
+   WHERE key_id = $1 AND ($2::int8 IS NULL OR merchant_id = $2) AND revoked_at IS NULL
+     AND (expires_at IS NULL OR expires_at > now())
+  RETURNING merchant_id, name, scopes, expires_at)
+INSERT INTO api_key (merchant_id, name, key_hash, hint, scopes, expires_at)
+SELECT merchant_id, name, $4, $5, scopes, $6 FROM old
+RETURNING key_id, scopes, (SELECT expires_at FROM old) AS old_until
+"""
 
 _OF_KEY: Final = """
 SELECT key_id, merchant_id, scopes, expires_at, revoked_at,
@@ -91,7 +105,7 @@ async def create_key(
     Raises:
         asyncpg.ForeignKeyViolationError: there is no such merchant.
     """
-    key = "ff_" + secrets.token_urlsafe(32)
+    key = _new_key()
     number = await pool.fetchval(
         "INSERT INTO api_key (merchant_id, name, key_hash, hint, scopes, expires_at) "
         "VALUES ($1, $2, $3, $4, $5, $6) RETURNING key_id",
@@ -103,6 +117,36 @@ async def create_key(
         expires_at,
     )
     return number, key
+
+
+def _new_key() -> str:
+    return "ff_" + secrets.token_urlsafe(_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A key's successor, and until when the old one is still valid."""
+
+    key_id: int
+    key: str
+    scopes: list[str]
+    old_until: datetime
+
+
+async def rotate_key(
+    pool: asyncpg.Pool,
+    key_id: int,
+    overlap: timedelta,
+    merchant_id: int | None = None,
+    expires_at: datetime | None = None,
+) -> Rotated | None:
+    """A new key of the same scopes; the old one, of that merchant where one is named, ends after
+    the overlap. None where there is no valid key of that number."""
+    key = _new_key()
+    row = await pool.fetchrow(
+        _ROTATE, key_id, merchant_id, overlap, hashed_key(key), key[:_HINT], expires_at
+    )
+    return Rotated(row["key_id"], key, row["scopes"], row["old_until"]) if row else None
 
 
 async def list_keys(pool: asyncpg.Pool, merchant_id: int | None) -> list[dict[str, Any]]:

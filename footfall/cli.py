@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -34,6 +35,8 @@ app.add_typer(keys, name="keys")
 
 progress = Console(stderr=True)
 output = Console()
+_EXPIRES = "When it ends: 90d, 12h, or an RFC 3339 instant; never without it."
+_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1)}
 Json = Annotated[bool, typer.Option("--json", help="One line of JSON instead of a table.")]
 T = TypeVar("T")
 
@@ -263,6 +266,7 @@ def create_key(
     scope: Annotated[list[str] | None, typer.Option(help="events:write, stats:read.")] = None,
     admin: Annotated[bool, typer.Option("--admin", help="An operator's key.")] = False,
     name: str = "",
+    expires: Annotated[str | None, typer.Option(help=_EXPIRES)] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key. It is shown this once."""
@@ -272,10 +276,51 @@ def create_key(
         raise typer.BadParameter(
             "give --merchant and --scope (events:write, stats:read), or --admin"
         )
-    number, key = _with_catalogue(lambda pool: catalogue.create_key(pool, merchant, scopes, name))
-    _tell(
-        {"key": key, "key_id": number, "merchant_id": merchant, "scopes": scopes}, as_json=as_json
+    until = _until(expires)
+    number, key = _with_catalogue(
+        lambda pool: catalogue.create_key(pool, merchant, scopes, name, until)
     )
+    made = {"key": key, "key_id": number, "merchant_id": merchant, "scopes": scopes}
+    _tell(made | {"expires_at": until.isoformat() if until else None}, as_json=as_json)
+
+
+@keys.command("rotate")
+def rotate_key(
+    key_id: int,
+    overlap: Annotated[
+        float, typer.Option(min=0, max=24 * 90, help="Hours for which the old one stays valid.")
+    ] = 24,
+    expires: Annotated[str | None, typer.Option(help=_EXPIRES)] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key that takes another's place. It is shown this once; the old one ends later."""
+    until = _until(expires)
+    made = _with_catalogue(
+        lambda pool: catalogue.rotate_key(pool, key_id, timedelta(hours=overlap), None, until)
+    )
+    if made is None:
+        progress.print(f"There is no valid key {key_id}.")
+        raise typer.Exit(1)
+    told = {"key": made.key, "key_id": made.key_id, "scopes": made.scopes}
+    told |= {"expires_at": until.isoformat() if until else None}
+    _tell(told | {"old_valid_until": made.old_until.isoformat()}, as_json=as_json)
+
+
+def _until(text: str | None) -> datetime | None:
+    """An expiry as it is given on the command line."""
+    if text is None:
+        return None
+    number, unit = text[:-1], text[-1:]
+    if number.isascii() and number.isdigit() and unit in _UNITS and len(number) < 6:
+        return datetime.now(UTC) + int(number) * _UNITS[unit]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no expiry: {_EXPIRES}") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment <= datetime.now(UTC):
+        raise typer.BadParameter("the expiry lies in the past")
+    return moment
 
 
 @keys.command("list")

@@ -38,6 +38,8 @@ class Environment:
     max_age_days: int
     country_file: Path | None
     requests_per_minute: int
+    cache_seconds: float
+    raw_rows: int
 
     @classmethod
     def read(cls, given: Mapping[str, str] = os.environ) -> "Environment":
@@ -64,6 +66,8 @@ class Environment:
             max_age_days=_number(given, "FOOTFALL_MAX_AGE_DAYS", 365),
             country_file=Path(country) if country else None,
             requests_per_minute=_number(given, "FOOTFALL_REQUESTS_PER_MINUTE", 6000),
+            cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 2000) / 1000,
+            raw_rows=_number(given, "FOOTFALL_RAW_ROWS", 20_000_000),
         )
 
     def need_shards(self) -> tuple[str, ...]:
@@ -127,6 +131,8 @@ class Environment:
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),
             requests_per_minute=self.requests_per_minute,
+            cache_seconds=self.cache_seconds,
+            raw_rows=self.raw_rows,
         )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from events.countries import COUNTRIES
+
 Group = Literal["event", "visitors", "session"]
 Unit = Literal["count", "ratio", "seconds", "money"]
 
@@ -130,3 +132,15 @@ SESSION_DIMENSIONS: Final = frozenset(
     {"source", "channel", "campaign", "country", "device", "browser", "os"}
 )
 INTERVALS: Final = ("minute", "hour", "day", "week", "month")
+
+# The dimensions whose values are a closed set, NONE among them where an event may have none.
+NONE: Final = "(none)"  # how an absent value is shown, so that it is a row like any other
+VALUES: Final = {
+    "country": (*sorted(COUNTRIES), NONE),
+    "device": ("desktop", "mobile", "tablet", "tv", "bot", "unknown"),
+    "channel": (
+        "Paid Search", "Paid Social", "Paid Video", "Paid Shopping", "Paid Other", "Display",
+        "Organic Search", "Organic Social", "Organic Video", "Organic Shopping", "Email",
+        "Affiliates", "SMS", "Audio", "Push", "AI Assistants", "Referral", "Direct", "Unassigned",
+    ),
+}  # fmt: skip

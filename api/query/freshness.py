@@ -1,10 +1,9 @@
 """How far the numbers of a merchant are true: every event logged up to that instant is in them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Self
-
-import asyncpg
+from typing import Any, Final, Self
 
 from api.query.plan import Source
 
@@ -31,7 +30,7 @@ class Freshness:
     halted: str | None
 
     @classmethod
-    def of(cls, row: asyncpg.Record, source: Source) -> Self:
+    def of(cls, row: Mapping[str, Any], source: Source) -> Self:
         """From a row of `FRESH`, for answers from `source`."""
         as_of: datetime | None = row["applied_until"]
         if as_of is not None and row["late"] is not None and source != "raw":

@@ -1,28 +1,32 @@
 """The query language: what clients write, checked and resolved into a `Question`."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
 
 from api.problems import invalid, unknown
+from api.query import cursor as cursors
 from api.query.catalogue import DIMENSIONS, INTERVALS, METRICS, SESSION_DIMENSIONS
-from api.query.periods import Period, resolve, zone
+from api.query.periods import MAX_DAYS, Period, resolve, zone
 from events.money import EXPONENTS
 
 MAX_ROWS: Final = 10_000
+DEFAULT_ROWS: Final = 100
 MAX_FILTERS: Final = 50
 MAX_VALUES: Final = 500
+RAW_ROWS: Final = 20_000_000  # what a question of raw rows may read
 OPERATORS: Final = ("is", "is_not", "contains", "contains_not", "matches_prefix")
 Operator = Literal["is", "is_not", "contains", "contains_not", "matches_prefix"]
 
 
-class Include(msgspec.Struct, forbid_unknown_fields=True):
+class Include(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What an answer holds beside its rows."""
 
     comparison: Literal["previous_period"] | None = None
     totals: bool = False
+    other: bool = False  # one row more, of all that the limit left out
 
 
 class QueryBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,7 +40,7 @@ class QueryBody(msgspec.Struct, forbid_unknown_fields=True):
     timezone: str | None = None
     currency: str | None = None
     order_by: list[tuple[str, Literal["asc", "desc"]]] = []
-    limit: int = 100
+    limit: int | None = None  # 100; of a file all rows
     cursor: str | None = None
     include: Include = msgspec.field(default_factory=Include)
 
@@ -74,13 +78,44 @@ class Question:
     currency: str
     order_by: tuple[tuple[str, str], ...]
     limit: int
-    offset: int
     include: Include
+    after: tuple[Any, ...] | None = None  # the sorting values of the last row of the page before
+    raw_rows: int = RAW_ROWS
+    raw_days: int = 365  # how long raw events are kept
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the columns that tell rows apart."""
+        return (*(("time",) if self.interval else ()), *self.dimensions)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of an answer's columns, dimensions first."""
-        return (*(("time",) if self.interval else ()), *self.dimensions, *self.metrics)
+        return (*self.keys, *self.metrics)
+
+    @property
+    def sorting(self) -> tuple[tuple[str, str], ...]:
+        """The whole order of the rows: as asked for, then by the keys, so that no two tie."""
+        wanted = self.order_by
+        if not wanted and not self.interval:
+            wanted = ((self.metrics[0], "desc"),)
+        named = {name for name, _ in wanted}
+        return (*wanted, *((key, "asc") for key in self.keys if key not in named))
+
+    @property
+    def is_series(self) -> bool:
+        """Whether the rows are all buckets of the range, in order, empty ones too."""
+        return self.interval is not None and not self.dimensions and not self.order_by
+
+    @property
+    def totals_are_sums(self) -> bool:
+        """Whether all rows are on the page and their sums are the totals."""
+        if not self.keys:
+            return True
+        if not self.is_series or not all(METRICS[name].adds_up for name in self.metrics):
+            return False
+        assert self.interval is not None  # noqa: S101 - a series has one
+        return self.after is None and len(self.period.buckets(self.interval)) <= self.limit
 
     @property
     def filtered(self) -> frozenset[str]:
@@ -132,7 +167,8 @@ def understand(
     """
     _check_metrics(body.metrics)
     interval, dimensions = _dimensions(body.dimensions)
-    if not 1 <= body.limit <= MAX_ROWS:
+    limit = DEFAULT_ROWS if body.limit is None else body.limit
+    if not 1 <= limit <= MAX_ROWS:
         raise invalid("limit", f"limit is from 1 to {MAX_ROWS}.")
     chosen = body.currency or currency
     if chosen not in EXPONENTS:
@@ -144,21 +180,36 @@ def understand(
         period=period,
         interval=interval,
         dimensions=dimensions,
-        where=Combined("and", tuple(_filter(each, 0) for each in body.filters)),
+        where=read_filters(body.filters),
         currency=chosen,
         order_by=tuple(body.order_by),
-        limit=body.limit,
-        offset=_offset(body.cursor),
+        limit=limit,
         include=body.include,
     )
-    if len(matches(question.where)) > MAX_FILTERS:
-        raise invalid("filters", f"At most {MAX_FILTERS} conditions.")
     for name, _ in question.order_by:
         if name not in question.columns:
             raise invalid("order_by", f"{name[:80]!r} is not among the columns asked for.")
+    if len({name for name, _ in question.order_by}) < len(question.order_by):
+        raise invalid("order_by", "Name each column once.")
+    if body.include.other and (not dimensions or interval or body.cursor):
+        raise invalid(
+            "include", "other goes with dimensions other than time, and with the first page."
+        )
     period.check_points(question.interval)
     _check_together(question)
-    return question
+    return question if body.cursor is None else _continued(question, body.cursor)
+
+
+def read_filters(given: list[Any]) -> Combined:
+    """A list of filters, all of which must hold.
+
+    Raises:
+        ProblemDetailsException: 400, one of them cannot be understood.
+    """
+    where = Combined("and", tuple(_filter(each, 0) for each in given))
+    if len(matches(where)) > MAX_FILTERS:
+        raise invalid("filters", f"At most {MAX_FILTERS} conditions.")
+    return where
 
 
 def _filter(given: Any, depth: int) -> Filter:
@@ -185,12 +236,17 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and "\0" not in value and len(value) <= 2048
 
 
-def _offset(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 7):
-        raise invalid("cursor", "Give next_cursor of the answer before, unchanged.")
-    return int(cursor)
+def _continued(question: Question, text: str) -> Question:
+    """The question, from where the page before ended."""
+    cursor = cursors.read(text)
+    if cursor.question != cursors.fingerprint(question):
+        raise cursors.foreign()
+    start, end = cursors.instant(cursor.start), cursors.instant(cursor.end)
+    if not start < end or end - start > timedelta(days=MAX_DAYS):
+        raise cursors.foreign()
+    question = replace(question, period=Period(start, end, question.period.zone))
+    question.period.check_points(question.interval)
+    return replace(question, after=cursors.last_row(question, cursor.last))
 
 
 def _check_together(question: Question) -> None:

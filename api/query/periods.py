@@ -14,6 +14,7 @@ MAX_DAYS: Final = 400
 MAX_POINTS: Final = 10_000
 _DAYS: Final = {"7d": 7, "28d": 28, "30d": 30, "90d": 90}
 NAMES: Final = ("today", "yesterday", *_DAYS, "month", "year")
+_QUARTER: Final = timedelta(minutes=15)  # clocks are set at quarters of an hour
 _SECONDS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_419_200}
 
 
@@ -35,6 +36,11 @@ class Period:
     def buckets(self, interval: str) -> tuple[datetime, ...]:
         """The start, UTC, of every bucket that the period touches, in order."""
         return tuple(_labelled(self, interval))
+
+    def is_utc(self, interval: str) -> bool:
+        """Whether the buckets of the period are those of UTC as well: every minute is, hours and
+        days of some zones are."""
+        return _is_utc(self, interval)
 
     def labels(self, interval: str) -> Mapping[datetime, str]:
         """Each bucket's start, UTC, and how it is written: RFC 3339, local."""
@@ -61,6 +67,14 @@ def _labelled(period: Period, interval: str) -> dict[datetime, str]:
         labels[at] = at.astimezone(period.zone).isoformat()
         at = following(at, interval, period.zone)
     return labels
+
+
+@lru_cache(256)
+def _is_utc(period: Period, interval: str) -> bool:
+    if interval not in ("minute", "hour", "day"):
+        return False
+    length = _SECONDS[interval]
+    return all(start.timestamp() % length == 0 for start in _labelled(period, interval))
 
 
 @cache
@@ -134,7 +148,10 @@ def floor(moment: datetime, interval: str, place: ZoneInfo) -> datetime:
         seconds = local.second + local.microsecond / 1e6
         if interval == "hour":
             seconds += local.minute * 60
-        return moment - timedelta(seconds=seconds)
+        start = moment - timedelta(seconds=seconds)
+        while start.astimezone(place).utcoffset() != local.utcoffset():
+            start += _QUARTER  # the clock changed by half an hour within this one
+        return start
     day = local.date()
     if interval == "week":
         day -= timedelta(days=day.weekday())
@@ -143,10 +160,25 @@ def floor(moment: datetime, interval: str, place: ZoneInfo) -> datetime:
     return midnight(day, place)
 
 
+def _next_hour(start: datetime, place: ZoneInfo) -> datetime:
+    """The next local hour; or the instant before it at which the clock is set, which begins another
+    hour though it be in the middle of it (02:45 becomes 03:45 on the Chatham Islands)."""
+    local = start.astimezone(place)
+    end = start + timedelta(minutes=60 - local.minute)
+    if end.astimezone(place).utcoffset() == local.utcoffset():
+        return end
+    at = start + _QUARTER
+    while at < end and at.astimezone(place).utcoffset() == local.utcoffset():
+        at += _QUARTER
+    return min(at, end)
+
+
 def following(start: datetime, interval: str, place: ZoneInfo) -> datetime:
     """The start of the bucket after the one that starts at `start`."""
-    if interval in ("minute", "hour"):
-        return start + timedelta(seconds=_SECONDS[interval])
+    if interval == "minute":
+        return start + timedelta(minutes=1)
+    if interval == "hour":
+        return _next_hour(start, place)
     day = start.astimezone(place).date()
     if interval == "month":
         return midnight((day.replace(day=1) + timedelta(days=32)).replace(day=1), place)

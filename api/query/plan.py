@@ -56,10 +56,7 @@ def granularity(question: Question) -> Source:
     if question.interval in _COARSE:
         if question.interval is not None:
             edges += question.period.buckets(question.interval)
-    elif question.interval == "hour":
-        edges += question.period.buckets("hour")[:1]
-        edges += question.period.buckets("day")  # offsets change between days
-    else:
+    elif question.interval != "hour" or not question.period.is_utc("hour"):
         return "raw"
     if question.interval != "hour" and all(_is_multiple(at, timedelta(days=1)) for at in edges):
         return "daily"

@@ -4,13 +4,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from api.query.catalogue import DIMENSIONS, METRICS, Metric
-from api.query.freshness import FRESH
+from api.query.catalogue import DIMENSIONS, METRICS, NONE, Metric
+from api.query.cursor import after
 from api.query.language import Combined, Filter, Question
-from api.query.plan import Plan, Reading, wants_bots
+from api.query.plan import Plan, Reading, Source, wants_bots
 from db.rollups import BOUNCED, SESSION_MEASURES
-
-NONE: Final = "(none)"  # how an absent value is shown, so that it is a row like any other
 
 _RAW_MEASURES: Final = {
     "events": "1 AS events, (event = 'purchase' AND counted)::int AS orders, "
@@ -26,10 +24,12 @@ _ONE_SESSION: Final = (
     "(carts > 0)::int AS sessions_with_cart, (purchases > 0)::int AS sessions_with_purchase"
 )
 
-# The first three parameters of every statement are the merchant and the range.
-_OTHER_CURRENCIES: Final = """(SELECT array_agg(DISTINCT currency) FROM traffic_daily
-  WHERE merchant_id = $1::int8 AND bucket >= $2::timestamptz - INTERVAL '1 day'
-    AND bucket < $3::timestamptz AND currency <> {currency} AND event IN ('purchase', 'refund'))"""
+_OWN_BUCKETS: Final = {("hour", "hourly"), ("day", "daily")}
+
+# What a question of raw rows would read, as the rollup counts it: the scan begins only below the
+# limit, and the statement tells what it was.
+_COST: Final = """SELECT coalesce(sum(events), 0)::int8 AS rows FROM traffic_daily
+  WHERE merchant_id = {merchant} AND bucket > {start} - INTERVAL '1 day' AND bucket < {end}"""
 
 
 @dataclass(slots=True)
@@ -38,64 +38,70 @@ class Statement:
 
     parameters: list[Any] = field(default_factory=list)
     text: str = ""
+    shared: dict[str, str] = field(default_factory=dict)  # CTEs that any part may name
 
     def parameter(self, value: Any, kind: str) -> str:
         """A placeholder for `value`."""
         self.parameters.append(value)
         return f"${len(self.parameters)}::{kind}"
 
+    def finish(self, text: str) -> "Statement":
+        """The whole text: what the parts share stands before them."""
+        ctes = ",\n     ".join(f"{name} AS ({query})" for name, query in self.shared.items())
+        self.text = f"WITH {ctes}\n{text}" if ctes else text
+        return self
+
 
 def select(question: Question, planned: Plan, *, totals: bool = False) -> Statement:
     """The statement that answers a question: one row a combination of its dimensions.
 
-    With `totals`, one row for the whole range. One row more than the limit is asked for, so that
-    the answer can tell whether there are more.
+    With `totals`, one row for the whole range.
     """
     statement = Statement()
-    shared = _Shared(question, statement)
-    keys = [] if totals else list(question.columns[: -len(question.metrics)])
+    shared = Shared(question, statement)
+    if totals or not question.keys:
+        return statement.finish(grouped(question, planned, shared, ()))
+    return statement.finish(paged(question, planned, shared))
+
+
+def paged(question: Question, planned: Plan, shared: "Shared") -> str:
+    """The rows of one page, and one more, so that the answer can tell whether there are more."""
+    text = f"SELECT * FROM ({grouped(question, planned, shared, question.keys)}) AS grouped"
+    if question.after is not None:
+        text += f"\n WHERE {after(question, shared.statement.parameter)}"
+    limit = shared.statement.parameter(question.limit + 1, "int8")
+    return f"{text}\n ORDER BY {order(question)}\n LIMIT {limit}"
+
+
+def grouped(
+    question: Question,
+    planned: Plan,
+    shared: "Shared",
+    keys: tuple[str, ...],
+    shown: str | None = None,
+) -> str:
+    """The question's metrics by these keys, in no order.
+
+    Where `shown` names a relation, one row of all that has none of its keys.
+    """
     parts = [
-        f"{reading.group} AS (\n{_group(question, reading, shared, keys)}\n)"
+        f"{reading.group} AS (\n{_group(question, reading, shared, keys, shown)}\n)"
         for reading in planned.readings
     ]
     names: list[str] = [reading.group for reading in planned.readings]
-    if keys:
+    if keys and shown is None:
         joined = names[0]
         for name in names[1:]:
             joined += f" FULL JOIN {name} USING ({', '.join(keys)})"
     else:
-        joined = " CROSS JOIN ".join(names)
+        joined, keys = " CROSS JOIN ".join(names), ()
     columns = [*keys, *(_zeroed(name) for name in question.metrics)]
-    statement.text = f"WITH {', '.join(parts)}\nSELECT {', '.join(columns)} FROM {joined}"
-    if keys:
-        statement.text += f"\n ORDER BY {_order(question, keys)}"
-        limit = statement.parameter(question.limit + 1, "int8")
-        offset = statement.parameter(question.offset, "int8")
-        statement.text += f"\n LIMIT {limit} OFFSET {offset}"
-    return statement
+    return f"WITH {', '.join(parts)}\nSELECT {', '.join(columns)} FROM {joined}"
 
 
-def in_one_trip(question: Question, planned: Plan, partition: int, topic: str) -> Statement:
-    """One row with all that an answer needs: its columns as arrays, and how fresh they are.
-
-    Arrays because a driver's row objects cost more than the question; one statement because its
-    parts then are of one snapshot. Where money is asked for, `others` lists the other currencies
-    in which the merchant took or gave any back within the range.
-    """
-    statement = select(question, planned)
-    columns = ", ".join(f"array_agg({name}) AS {name}" for name in question.columns)
-    fresh = FRESH.format(
-        partition=statement.parameter(partition, "int4"), topic=statement.parameter(topic, "text")
-    )
-    others = "NULL::text[]"
-    if any(METRICS[name].unit == "money" for name in question.metrics):
-        others = _OTHER_CURRENCIES.format(currency=statement.parameter(question.currency, "text"))
-    statement.text = (
-        f"SELECT answered.*, fresh.*, {others} AS others\n"
-        f"  FROM (SELECT {columns} FROM ({statement.text}) AS found) AS answered,\n"
-        f"       ({fresh}) AS fresh"
-    )
-    return statement
+def order(question: Question) -> str:
+    """The order of the rows: as asked, then by the keys, so that it is one order."""
+    return ", ".join(f"{name} {direction} NULLS LAST" for name, direction in question.sorting)
 
 
 def _zeroed(metric: str) -> str:
@@ -104,14 +110,7 @@ def _zeroed(metric: str) -> str:
     return f"coalesce({metric}, 0) AS {metric}" if counts else metric
 
 
-def _order(question: Question, keys: list[str]) -> str:
-    wanted = [f"{name} {direction} NULLS LAST" for name, direction in question.order_by]
-    if not wanted and not question.interval:
-        wanted = [f"{question.metrics[0]} desc NULLS LAST"]
-    return ", ".join([*wanted, *keys])
-
-
-class _Shared:
+class Shared:
     """Parameters that several groups use; each is sent only where the text names it."""
 
     def __init__(self, question: Question, statement: Statement) -> None:
@@ -122,14 +121,36 @@ class _Shared:
         self.end = statement.parameter(question.period.end, "timestamptz")
 
     @cached_property
-    def zone(self) -> str:
-        """The time zone's placeholder."""
-        return self.statement.parameter(self._question.period.zone.key, "text")
+    def _buckets(self) -> str:
+        assert self._question.interval is not None  # noqa: S101 - there is a time dimension
+        starts = self._question.period.buckets(self._question.interval)
+        return self.statement.parameter(list(starts), "timestamptz[]")
+
+    def bucket_of(self, column: str, source: Source) -> str:
+        """The start of the bucket of the question's interval that holds an instant.
+
+        The buckets are ours, not the database's: its date_trunc takes the second of two midnights
+        where the clock is set back at one of them, and its zones may be of another year.
+        """
+        interval = self._question.interval
+        assert interval is not None  # noqa: S101 - there is a time dimension
+        if not self._question.period.is_utc(interval):
+            return f"({self._buckets})[width_bucket({column}, {self._buckets})]"
+        if column == "bucket" and (interval, source) in _OWN_BUCKETS:
+            return column
+        return f"date_trunc('{interval}', {column}, 'UTC')"
 
     @cached_property
     def currency(self) -> str:
         """The currency's placeholder."""
         return self.statement.parameter(self._question.currency, "text")
+
+    @cached_property
+    def affordable(self) -> str:
+        """True where the raw rows of the range are not too many to read."""
+        return affordable(
+            self.statement, (self.merchant, self.start, self.end), self._question.raw_rows
+        )
 
     def expression(self, metric: Metric) -> str:
         """A metric's expression with its placeholders filled in."""
@@ -138,30 +159,63 @@ class _Shared:
         return metric.expression.format(currency=self.currency)
 
 
-def _group(question: Question, reading: Reading, shared: _Shared, keys: list[str]) -> str:
+def affordable(statement: Statement, bounds: tuple[str, str, str], limit: int) -> str:
+    """A condition that is true where the raw rows of a merchant and range are not too many; what
+    there are the statement tells as `cost`.
+
+    Args:
+        bounds: the placeholders of merchant, start and end.
+    """
+    merchant, start, end = bounds
+    name = f"cost_{len(statement.shared)}"
+    statement.shared[name] = _COST.format(merchant=merchant, start=start, end=end)
+    return f"(SELECT rows FROM {name}) <= {statement.parameter(limit, 'int8')}"
+
+
+def _group(
+    question: Question, reading: Reading, shared: Shared, keys: tuple[str, ...], shown: str | None
+) -> str:
     metrics = [METRICS[name] for name in question.metrics if METRICS[name].group == reading.group]
     selected = [f"{shared.expression(metric)} AS {metric.name}" for metric in metrics]
-    rows = _rows(question, reading, shared, keys)
+    rows = f"({_rows(question, reading, shared, keys)}) AS rows"
+    if shown is not None:
+        rows, keys = _others(reading, rows, keys, shown), ()
     grouping = f" GROUP BY {', '.join(keys)}" if keys else ""
-    return f"SELECT {', '.join([*keys, *selected])} FROM ({rows}) AS rows{grouping}"
+    return f"SELECT {', '.join([*keys, *selected])} FROM {rows}{grouping}"
 
 
-def _rows(question: Question, reading: Reading, shared: _Shared, keys: list[str]) -> str:
+def _others(reading: Reading, rows: str, keys: tuple[str, ...], shown: str) -> str:
+    same = " AND ".join(f"{shown}.{key} = rows.{key}" for key in keys)
+    apart = f"{rows} WHERE NOT EXISTS (SELECT FROM {shown} WHERE {same})"
+    if reading.group != "visitors":
+        return apart
+    # one visitor may have been in several of them
+    return (
+        "(SELECT visitor_register, max(visitor_rank) AS visitor_rank "
+        f"FROM {apart} GROUP BY visitor_register) AS others"
+    )
+
+
+def _rows(question: Question, reading: Reading, shared: Shared, keys: tuple[str, ...]) -> str:
     """The rows of one relation that the question is about, keyed by its dimensions."""
     relation, time_column, measures, bounds = _relation(question, reading, shared)
     if reading.group == "event":
         measures = f"currency, {measures}" if "event" in keys else f"event, currency, {measures}"
     key_columns = [
-        f"date_trunc('{question.interval}', {time_column}, {shared.zone}) AS time"
+        f"{shared.bucket_of(time_column, reading.source)} AS time"
         if key == "time"
         else f"coalesce({DIMENSIONS[key]}, '{NONE}') AS {key}"
         for key in keys
     ]
-    where = [f"merchant_id = {shared.merchant}", *bounds, _condition(question.where, shared)]
+    where = [
+        f"merchant_id = {shared.merchant}",
+        *bounds,
+        condition(question.where, shared.statement),
+    ]
     if reading.group == "visitors":
         distinct = ", ".join([*keys, "visitor_register"])
         inner = ", ".join([*key_columns, "visitor_register", "visitor_rank"])
-        outer = ", ".join([*keys, "max(visitor_rank) AS visitor_rank"])
+        outer = ", ".join([*keys, "visitor_register", "max(visitor_rank) AS visitor_rank"])
         return (
             f"SELECT {outer} FROM (SELECT {inner} FROM {relation} WHERE {' AND '.join(where)}) "
             f"AS seen GROUP BY {distinct}"
@@ -172,7 +226,7 @@ def _rows(question: Question, reading: Reading, shared: _Shared, keys: list[str]
 
 
 def _relation(
-    question: Question, reading: Reading, shared: _Shared
+    question: Question, reading: Reading, shared: Shared
 ) -> tuple[str, str, str, list[str]]:
     """Relation, its time, its measures, and the bounds of the range on it."""
     if reading.group == "session":
@@ -181,6 +235,7 @@ def _relation(
     bounds = [f"{time_column} >= {shared.start}", f"{time_column} < {shared.end}"]
     if reading.source == "raw":
         measures = _RAW_MEASURES[reading.relation]
+        bounds.append(shared.affordable)
         if not wants_bots(question):
             bounds.append("NOT is_bot")
     else:
@@ -191,7 +246,7 @@ def _relation(
 
 
 def _session_relation(
-    question: Question, reading: Reading, shared: _Shared
+    question: Question, reading: Reading, shared: Shared
 ) -> tuple[str, str, str, list[str]]:
     relation, time_column, measures = reading.relation, "started", _ONE_SESSION
     if relation == "session_summary_daily":
@@ -205,7 +260,7 @@ def _session_relation(
             "(SELECT time_bucket('1 day', ts) AS bucket, merchant_id, session, "
             f"{made} FROM events WHERE merchant_id = {shared.merchant} AND session IS NOT NULL "
             f"AND ts >= {shared.start} - INTERVAL '1 day' AND ts < {shared.end} + INTERVAL '1 day' "
-            "GROUP BY 1, 2, 3) AS sessions"
+            f"AND {shared.affordable} GROUP BY 1, 2, 3) AS sessions"
         )
     bounds = [
         f"bucket > {shared.start} - INTERVAL '1 day'",
@@ -216,16 +271,17 @@ def _session_relation(
     return relation, time_column, measures, bounds
 
 
-def _condition(where: Filter, shared: _Shared) -> str:
+def condition(where: Filter, statement: Statement) -> str:
+    """A filter over the columns of a relation that has its dimensions."""
     if isinstance(where, Combined):
         if where.how == "not":
-            return f"NOT ({_condition(where.parts[0], shared)})"
+            return f"NOT ({condition(where.parts[0], statement)})"
         if not where.parts:
             return "true"
         joint = f" {where.how.upper()} "
-        return "(" + joint.join(_condition(part, shared) for part in where.parts) + ")"
+        return "(" + joint.join(condition(part, statement) for part in where.parts) + ")"
     column = f"coalesce({DIMENSIONS[where.dimension]}, '{NONE}')"
-    values = shared.statement.parameter(list(where.values), "text[]")
+    values = statement.parameter(list(where.values), "text[]")
     anything = f"EXISTS (SELECT FROM unnest({values}) AS v WHERE "
     match where.operator:
         case "is":

@@ -1,0 +1,133 @@
+"""What all questions share: who asks, what it costs, and an answer kept while it is true."""
+
+from collections.abc import Awaitable, Callable, Hashable
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+from litestar import Request
+from litestar.response import Response
+
+from api.access import merchant_of, require, the_key
+from api.limits import charge
+from api.problems import invalid, problem
+from api.query.periods import Period
+from api.query.place import Place
+from api.query.remember import Kept
+from api.state import State
+from db.catalogue import Merchant
+
+Compute = Callable[[Place], Awaitable[dict[str, Any]]]
+
+
+async def who_asks(
+    request: Request[Any, Any, Any], footfall: State, merchant_id: int | None
+) -> Merchant:
+    """The merchant that a question is about, once its key is found to allow it.
+
+    Raises:
+        ProblemDetailsException: 401, 403, or 404 for another merchant's.
+    """
+    key = await the_key(request, footfall)
+    require(key, "stats:read")
+    return await footfall.merchant(merchant_of(key, merchant_id))
+
+
+async def respond(
+    request: Request[Any, Any, Any],
+    footfall: State,
+    merchant: Merchant,
+    question: Hashable,
+    compute: Compute,
+    *,
+    points: int = 1,
+    period: Period | None = None,
+) -> Response[Any]:
+    """The answer, from memory or from the shard; 304 where the asker has it already.
+
+    Args:
+        question: all that the answer depends on but the rows.
+        points: what it costs of the asker's minute.
+        period: the range asked about; None where it moves with the clock.
+
+    Raises:
+        ProblemDetailsException: 422, it costs too much; 429, too much is asked at a time.
+        asyncpg.PostgresError, OSError: the shard does not answer.
+    """
+    charge(points - 1)
+    place = await footfall.place(merchant.merchant_id)
+    try:
+        kept = await footfall.answers.get(
+            question,
+            merchant.merchant_id,
+            lambda: footfall.stand(place, merchant.merchant_id),
+            lambda: compute(place),
+            period,
+        )
+    except asyncpg.QueryCanceledError as error:
+        raise too_slow() from error
+    return _response(request, kept)
+
+
+def too_slow() -> Exception:
+    """The database gave the statement up after its time."""
+    return problem(
+        422,
+        "too_expensive",
+        "This question took too long: shorten its range, or drop a dimension or a filter.",
+    )
+
+
+def _response(request: Request[Any, Any, Any], kept: Kept) -> Response[Any]:
+    headers = {
+        "ETag": kept.etag,
+        "Cache-Control": "private, no-cache",
+        "Footfall-Fresh-As-Of": kept.meta["fresh_as_of"] or "",
+        "Vary": "Accept, Authorization",
+    }
+    if request.method == "GET":
+        known = request.headers.get("if-none-match", "")
+        if kept.etag in (each.strip() for each in known.split(",")) or known.strip() == "*":
+            return Response(b"", status_code=304, headers=headers)
+    return Response(kept.body, media_type="application/json", headers=headers)
+
+
+def names(text: str) -> list[str]:
+    """A list of names parted by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def range_of(request: Request[Any, Any, Any]) -> str | list[str]:
+    """`from` and `to`, or `date_range`, or the last 28 days."""
+    start, end = request.query_params.get("from"), request.query_params.get("to")
+    if start and end:
+        return [start, end]
+    if start or end:
+        raise invalid("from", "Give both from and to, or date_range.")
+    return str(request.query_params.get("date_range", "28d"))
+
+
+def filters_of(text: str | None) -> list[Any]:
+    """Filters as a query parameter: JSON."""
+    if not text:
+        return []
+    try:
+        return msgspec.json.decode(text, type=list[Any])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise invalid("filters", f"filters is a JSON list of filters: {error}") from error
+
+
+def instant_of(text: str) -> datetime:
+    """An RFC 3339 instant, or epoch milliseconds."""
+    try:
+        if text.isascii() and text.isdigit():
+            return datetime.fromtimestamp(int(text) / 1000, tz=UTC)
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise invalid("timestamp", "Give an offset: end it with Z or +02:00.")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise invalid(
+            "timestamp", "Give RFC 3339 with an offset, or epoch milliseconds."
+        ) from error
