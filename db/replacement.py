@@ -66,8 +66,18 @@ SELECT DISTINCT ON (log_offset) log_offset, o.ts, n.ts
   FROM (SELECT coalesce(o.log_offset, n.log_offset) AS log_offset
           FROM old_items AS o
           FULL JOIN new_items AS n ON n.log_offset = o.log_offset AND n.item_index = o.item_index
-         WHERE {_row("o", _ITEM)} IS DISTINCT FROM {_row("n", _ITEM)}) AS differing
+         WHERE {_row("o", _ITEM)} IS DISTINCT FROM {_row("n", _ITEM)}
+         UNION SELECT log_offset FROM old_items GROUP BY log_offset, item_index HAVING count(*) > 1
+       ) AS differing
   LEFT JOIN old_events AS o USING (log_offset) LEFT JOIN new_events AS n USING (log_offset)
+ WHERE log_offset NOT IN (SELECT log_offset FROM changed)
+"""
+# What stands twice is like its new row each time, and yet wrong.
+_COMPARE_DOUBLES: Final = """
+INSERT INTO changed
+SELECT DISTINCT log_offset, o.ts, n.ts
+  FROM (SELECT log_offset FROM old_events GROUP BY log_offset HAVING count(*) > 1) AS twice
+  JOIN old_events AS o USING (log_offset) LEFT JOIN new_events AS n USING (log_offset)
  WHERE log_offset NOT IN (SELECT log_offset FROM changed)
 """
 _COLUMNS: Final = f"""
@@ -81,9 +91,15 @@ SELECT {
 """
 _SUMMARY: Final = """
 SELECT (SELECT count(*) FROM old_events) AS before, (SELECT count(*) FROM new_events) AS after,
-       count(*) AS changed, count(old_ts) AS gone, count(new_ts) AS made,
-       least(min(old_ts), min(new_ts)) AS first, greatest(max(old_ts), max(new_ts)) AS last
-  FROM changed
+       count(DISTINCT log_offset) AS changed,
+       (SELECT count(*) FROM old_events WHERE log_offset IN (SELECT log_offset FROM changed))
+           AS gone,
+       count(DISTINCT log_offset) FILTER (WHERE new_ts IS NOT NULL) AS made,
+       least(min(old_ts), min(new_ts), min(items.low)) AS first,
+       greatest(max(old_ts), max(new_ts), max(items.high)) AS last
+  FROM changed,
+       (SELECT min(ts) AS low, max(ts) AS high FROM old_items
+         WHERE log_offset IN (SELECT log_offset FROM changed)) AS items
 """
 _HOURS: Final = """
 SELECT range_agg(tstzrange(hour, hour + INTERVAL '1 hour'))
@@ -92,9 +108,16 @@ SELECT range_agg(tstzrange(hour, hour + INTERVAL '1 hour'))
          WHERE ts IS NOT NULL) AS hours
 """
 _DELETE: Final = """
-DELETE FROM {table} AS held USING changed
+DELETE FROM events AS held USING changed
  WHERE held.kafka_partition = $1 AND held.ts >= $2 AND held.ts <= $3
    AND held.log_offset = changed.log_offset AND held.ts = changed.old_ts
+"""
+# Items that lost their event know its time themselves.
+_DELETE_ITEMS: Final = """
+DELETE FROM event_items AS held USING old_items AS old
+ WHERE held.kafka_partition = $1 AND held.ts >= $2 AND held.ts <= $3
+   AND held.log_offset = old.log_offset AND held.ts = old.ts
+   AND old.log_offset IN (SELECT log_offset FROM changed)
 """
 _INSERT: Final = """
 INSERT INTO {table} ({columns})
@@ -174,6 +197,7 @@ async def recount_order(connection: Connection, place: Place, offset: int, count
 async def compare(connection: Connection) -> Changes:
     """Find what differs between the rows laid out; `changed` then holds it."""
     await connection.execute(_COMPARE)
+    await connection.execute(_COMPARE_DOUBLES)
     await connection.execute(_COMPARE_ITEMS)
     summary = await connection.fetchrow(_SUMMARY)
     columns = await connection.fetchrow(_COLUMNS)
@@ -198,11 +222,11 @@ async def delete_old(connection: Connection, partition: int, changes: Changes) -
     Raises:
         ReplacementError: the server deleted another number of rows.
     """
-    if changes.gone == 0:
+    if changes.changed == 0:
         return
     bounds = (partition, changes.first, changes.last)
-    for table in ("event_items", "events"):
-        gone = await connection.execute(_DELETE.format(table=table), *bounds)
+    await connection.execute(_DELETE_ITEMS, *bounds)
+    gone = await connection.execute(_DELETE, *bounds)
     if gone != f"DELETE {changes.gone}":
         raise ReplacementError(f"{changes.gone} old rows differ, the server answered {gone}")
 
@@ -213,7 +237,7 @@ async def insert_new(connection: Connection, changes: Changes) -> None:
     Raises:
         ReplacementError: the server inserted another number of rows.
     """
-    if changes.made == 0:
+    if changes.changed == 0:
         return
     for table, made_of, columns in (
         ("event_items", "new_items", _ITEM),

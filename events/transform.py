@@ -3,6 +3,7 @@
 A change of what these functions compute is a new LOGIC_VERSION and a reprocess.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import polars as pl
@@ -16,6 +17,7 @@ from events.limits import Limits
 from events.money import EXPONENTS
 
 LOGIC_VERSION: Final = 1
+Only = Callable[[pl.DataFrame], pl.Series]
 
 ROW_COLUMNS: Final = (
     "merchant_id ts event visitor visitor_register visitor_rank session event_id page source "
@@ -28,10 +30,20 @@ ITEM_COLUMNS: Final = (
 ).split()
 
 
-def process(messages: Messages, *, limits: Limits, enrichment: Enrichment) -> Processed:
-    """Rows, items and rejects of a batch of messages; pure, and total over what they hold."""
+def process(
+    messages: Messages, *, limits: Limits, enrichment: Enrichment, only: Only | None = None
+) -> Processed:
+    """Rows, items and rejects of a batch of messages; pure, and total over what they hold.
+
+    Args:
+        only: which events and rejects are wanted, by their `ts`, `merchant_id` and `log_offset`:
+            a replay need not work out the others.
+    """
     decoded = decode(messages, limits)
     frame = _with_places(decoded.events, messages)
+    rejects = decoded.rejects
+    if only is not None:
+        frame, rejects = frame.filter(only(frame)), rejects.filter(only(rejects))
     frame = enrich.split_url(frame)
     frame = enrich.campaign_parameters(frame)
     frame = enrich.traffic_source(frame)
@@ -39,7 +51,7 @@ def process(messages: Messages, *, limits: Limits, enrichment: Enrichment) -> Pr
     frame = enrich.countries(frame, enrichment.countries)
     items = _items(frame)
     frame = _with_units(frame, items)
-    return Processed(_rows(frame), items.select(ITEM_COLUMNS), decoded.rejects)
+    return Processed(_rows(frame), items.select(ITEM_COLUMNS), rejects)
 
 
 def _with_places(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -65,12 +64,6 @@ class Scope:
         return mask
 
 
-class Transform(Protocol):
-    """Messages to rows; the module's own `process` with its lookups bound."""
-
-    def __call__(self, messages: Messages) -> Processed: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Logic:
     """Today's logic and what it is told."""
@@ -79,9 +72,9 @@ class Logic:
     enrichment: Enrichment
     dedupe_window: timedelta
 
-    def __call__(self, messages: Messages) -> Processed:
-        """Rows, items and rejects of a batch."""
-        return process(messages, limits=self.limits, enrichment=self.enrichment)
+    def __call__(self, messages: Messages, scope: Scope) -> Processed:
+        """Rows, items and rejects of those messages that a scope is about."""
+        return process(messages, limits=self.limits, enrichment=self.enrichment, only=scope.holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +109,7 @@ async def recount(
             count += len(messages)
             if pending is not None:
                 parts.append(await pending)
-            pending = asyncio.create_task(asyncio.to_thread(_within, logic, messages, scope))
+            pending = asyncio.create_task(asyncio.to_thread(logic, messages, scope))
             await pace.take(len(messages))
         if pending is not None:
             parts.append(await pending)
@@ -125,18 +118,11 @@ async def recount(
             pending.cancel()
         raise
     if not parts:
-        parts = [logic(NOTHING)]
+        parts = [logic(NOTHING, scope)]
     return Recounted(_concat(parts), count)
 
 
 NOTHING = Messages([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
-
-
-def _within(logic: Logic, messages: Messages, scope: Scope) -> Processed:
-    done = logic(messages)
-    return Processed(
-        *(part.filter(scope.holds(part)) for part in (done.rows, done.items, done.rejects))
-    )
 
 
 def _concat(parts: Sequence[Processed]) -> Processed:

@@ -90,7 +90,7 @@ def nobody_replaces(world: World) -> bool:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
         "AND application_name = 'footfall-reprocess'"
     )
-    return one(world.shards[0], question) == 0
+    return bool(one(world.shards[0], question) == 0)
 
 
 def test_another_run_over_the_same_slices_is_refused_and_a_run_can_be_cancelled(
