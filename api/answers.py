@@ -28,7 +28,12 @@ class About(Struct):
         dict[str, dict[str, Any]],
         Note(description="The metrics that are estimates, the method and its standard error."),
     ]
-    logic_version: int | None
+    logic_version: Annotated[
+        int | None, Note(description="The oldest logic by which any day of the range was made.")
+    ]
+    last_reprocessed_at: Annotated[
+        str | None, Note(description="When rows of the range were last made again from the log.")
+    ]
     warnings: list[str]
     truncated: Annotated[bool, Note(description="Whether there are rows beyond these.")]
 

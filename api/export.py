@@ -19,6 +19,7 @@ from api.query.language import Question
 from api.query.meta import meta
 from api.query.place import ACQUIRE_S, Place, check_cost
 from api.query.plan import plan
+from api.query.replaced import windows
 from api.query.sql import Statement, affordable, select
 from api.query.trip import told_with
 from api.query.warnings import out_of_reach, unknown_values
@@ -107,9 +108,19 @@ async def _pieces(question: Question, place: Place) -> AsyncIterator[Any]:
         told = await connection.fetchrow(before.text, *before.parameters)
         assert told is not None  # noqa: S101 - it gives exactly one row
         check_cost(told["cost"], question.raw_rows)
-        statement = select(question, planned)
-        cursor = await connection.cursor(statement.text, *statement.parameters)
-        rows = await cursor.fetch(PIECE)
+        # The cursor's snapshot is not the one that told of days being replaced: look once more.
+        while True:
+            period = question.period
+            replaced = windows(told["replacing"], period.start, period.end)
+            question = replace(question, replaced=replaced)
+            statement = select(question, planned)
+            cursor = await connection.cursor(statement.text, *statement.parameters)
+            rows = await cursor.fetch(PIECE)
+            again = await connection.fetchrow(before.text, *before.parameters)
+            assert again is not None  # noqa: S101 - it gives exactly one row
+            if again["replacing"] == told["replacing"]:
+                break
+            told = again
         fresh = Freshness.of(dict(told), planned.source)
         warnings = unknown_values(question) + out_of_reach(question, planned)
         if not rows and question.filtered:
@@ -134,12 +145,12 @@ def _before(question: Question, place: Place) -> Statement:
     """How fresh it is, and what it would cost."""
     statement = Statement()
     allowed = "true"
+    bounds = (
+        statement.parameter(question.merchant_id, "int8"),
+        statement.parameter(question.period.start, "timestamptz"),
+        statement.parameter(question.period.end, "timestamptz"),
+    )
     if plan(question).source == "raw":
-        bounds = (
-            statement.parameter(question.merchant_id, "int8"),
-            statement.parameter(question.period.start, "timestamptz"),
-            statement.parameter(question.period.end, "timestamptz"),
-        )
         allowed = affordable(statement, bounds, question.raw_rows)
     where = (place.partition, place.topic)
     return told_with(statement, [f"{allowed} AS allowed"], [], where)

@@ -8,15 +8,28 @@ from typing import Any, Final, Self
 from api.query.plan import Source
 
 # Late batches that no refresh has yet taken in do not show in a rollup: its numbers are as old as
-# the oldest of them. Raw rows show at once. One row, whatever the tables hold.
+# the oldest of them. Raw rows show at once. One row, whatever the tables hold. The logic is the
+# oldest by which any day of the range was made. The first three parameters of every statement are
+# the merchant and the range.
 FRESH: Final = """
 WITH refreshed AS (SELECT coalesce(min(refreshed_at), '-infinity') AS at FROM refresh_state),
      late AS (SELECT min(min_logged_at) AS logged_at FROM ingest_batch, refreshed
                WHERE kafka_partition = {partition} AND committed_at >= refreshed.at
                  AND min_ts < date_trunc('hour', refreshed.at, 'UTC'))
-SELECT applied_until, halted_reason, late.logged_at AS late,
-       (SELECT logic_version FROM ingest_batch WHERE kafka_partition = {partition}
-         ORDER BY committed_at DESC LIMIT 1) AS logic_version
+SELECT applied_until, halted_reason, late.logged_at AS late, {replacing} AS replacing,
+       (SELECT min(greatest(made.logic_version, own.logic_version))
+          FROM processed_day AS made
+          LEFT JOIN reprocess_run AS own ON own.merchant_id = $1::int8 AND own.state = 'done'
+               AND own.window_start <= made.day::timestamp AT TIME ZONE 'UTC'
+               AND own.window_end >= (made.day + 1)::timestamp AT TIME ZONE 'UTC'
+         WHERE made.kafka_partition = {partition}
+           AND made.day >= ($2::timestamptz AT TIME ZONE 'UTC')::date
+           AND made.day <= ($3::timestamptz AT TIME ZONE 'UTC')::date) AS logic_version,
+       (SELECT max(slice.replaced_at)
+          FROM reprocess_slice AS slice JOIN reprocess_run AS run USING (run_id)
+         WHERE slice.kafka_partition = {partition} AND slice.state IN ('replaced', 'done')
+           AND slice.window_start < $3::timestamptz AND slice.window_end > $2::timestamptz
+           AND (run.merchant_id IS NULL OR run.merchant_id = $1::int8)) AS last_reprocessed_at
   FROM late LEFT JOIN ingest_offset ON kafka_partition = {partition} AND topic = {topic}
 """
 
@@ -28,6 +41,7 @@ class Freshness:
     as_of: datetime | None
     logic_version: int | None
     halted: str | None
+    last_reprocessed_at: datetime | None
 
     @classmethod
     def of(cls, row: Mapping[str, Any], source: Source) -> Self:
@@ -35,4 +49,5 @@ class Freshness:
         as_of: datetime | None = row["applied_until"]
         if as_of is not None and row["late"] is not None and source != "raw":
             as_of = min(as_of, row["late"] - timedelta(milliseconds=1))
-        return cls(as_of, row["logic_version"], row["halted_reason"])
+        reprocessed = row["last_reprocessed_at"]
+        return cls(as_of, row["logic_version"], row["halted_reason"], reprocessed)

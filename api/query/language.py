@@ -82,6 +82,8 @@ class Question:
     after: tuple[Any, ...] | None = None  # the sorting values of the last row of the page before
     raw_rows: int = RAW_ROWS
     raw_days: int = 365  # how long raw events are kept
+    # UTC days whose rollups are behind their rows, which history was just replaced in
+    replaced: tuple[tuple[datetime, datetime], ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -26,6 +26,9 @@ def meta(
         "source": source,
         "approximate": approximate or {},
         "logic_version": fresh.logic_version,
+        "last_reprocessed_at": (
+            written.instant(fresh.last_reprocessed_at) if fresh.last_reprocessed_at else None
+        ),
         "warnings": warnings,
         "truncated": False,
     }

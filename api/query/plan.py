@@ -28,6 +28,11 @@ class Plan:
     readings: tuple[Reading, ...]
 
     @property
+    def is_raw(self) -> bool:
+        """Whether no rollup takes part."""
+        return all(reading.source == "raw" for reading in self.readings)
+
+    @property
     def source(self) -> Source:
         """The finest source that the answer rests on."""
         sources = {reading.source for reading in self.readings}

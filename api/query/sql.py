@@ -8,16 +8,9 @@ from api.query.catalogue import DIMENSIONS, METRICS, NONE, Metric
 from api.query.cursor import after
 from api.query.language import Combined, Filter, Question
 from api.query.plan import Plan, Reading, Source, wants_bots
-from db.rollups import BOUNCED, SESSION_MEASURES
+from api.query.replaced import RAW_MEASURES, beside_rows
+from db.rollups import BOUNCED, BY_NAME, SESSION_MEASURES
 
-_RAW_MEASURES: Final = {
-    "events": "1 AS events, (event = 'purchase' AND counted)::int AS orders, "
-    "CASE WHEN event = 'purchase' AND counted THEN units ELSE 0 END AS units, "
-    "CASE WHEN counted THEN coalesce(value_minor, 0) ELSE 0 END AS value_minor",
-    "event_items": "1 AS events, (event = 'purchase' AND counted)::int AS orders, "
-    "CASE WHEN event = 'purchase' AND counted THEN quantity ELSE 0 END AS units, "
-    "CASE WHEN counted THEN coalesce(price_minor, 0) * quantity ELSE 0 END AS value_minor",
-}
 _ONE_SESSION: Final = (
     f"1 AS sessions, ({BOUNCED})::int AS bounces, "
     "extract(epoch FROM ended - started) * 1000 AS duration_ms, page_views, "
@@ -141,6 +134,17 @@ class Shared:
         return f"date_trunc('{interval}', {column}, 'UTC')"
 
     @cached_property
+    def replaced(self) -> list[tuple[str, str]]:
+        """Placeholders of the windows that are taken from raw rows."""
+        return [
+            (
+                self.statement.parameter(start, "timestamptz"),
+                self.statement.parameter(end, "timestamptz"),
+            )
+            for start, end in self._question.replaced
+        ]
+
+    @cached_property
     def currency(self) -> str:
         """The currency's placeholder."""
         return self.statement.parameter(self._question.currency, "text")
@@ -199,6 +203,8 @@ def _others(reading: Reading, rows: str, keys: tuple[str, ...], shown: str) -> s
 def _rows(question: Question, reading: Reading, shared: Shared, keys: tuple[str, ...]) -> str:
     """The rows of one relation that the question is about, keyed by its dimensions."""
     relation, time_column, measures, bounds = _relation(question, reading, shared)
+    if question.replaced and relation in BY_NAME:
+        relation = beside_rows(reading, shared.merchant, shared.replaced)
     if reading.group == "event":
         measures = f"currency, {measures}" if "event" in keys else f"event, currency, {measures}"
     key_columns = [
@@ -234,7 +240,7 @@ def _relation(
     time_column = "ts" if reading.source == "raw" else "bucket"
     bounds = [f"{time_column} >= {shared.start}", f"{time_column} < {shared.end}"]
     if reading.source == "raw":
-        measures = _RAW_MEASURES[reading.relation]
+        measures = RAW_MEASURES[reading.relation]
         bounds.append(shared.affordable)
         if not wants_bots(question):
             bounds.append("NOT is_bot")

@@ -7,6 +7,7 @@ from api.query.catalogue import METRICS
 from api.query.freshness import FRESH
 from api.query.language import Question
 from api.query.plan import Plan, plan
+from api.query.replaced import REPLACING
 from api.query.sql import Shared, Statement, grouped, order, paged
 
 # The first three parameters of every statement are the merchant and the range.
@@ -51,8 +52,11 @@ def told_with(
         where: the merchant's partition and the topic.
     """
     partition, topic = where
+    number = statement.parameter(partition, "int4")
     fresh = FRESH.format(
-        partition=statement.parameter(partition, "int4"), topic=statement.parameter(topic, "text")
+        partition=number,
+        topic=statement.parameter(topic, "text"),
+        replacing=REPLACING.format(partition=number),
     )
     costs = [f"(SELECT rows FROM {name})" for name in statement.shared if name.startswith("cost_")]
     cost = f"greatest({', '.join(costs)})" if costs else "0::int8"

@@ -54,6 +54,8 @@ CREATE TABLE reprocess_slice (
     PRIMARY KEY (run_id, kafka_partition, window_start),
     FOREIGN KEY(run_id) REFERENCES reprocess_run (run_id)
 );
+CREATE INDEX reprocess_slice_window ON reprocess_slice (kafka_partition, window_start, window_end);
+CREATE INDEX reprocess_run_merchant ON reprocess_run (merchant_id);
 CREATE INDEX reprocess_slice_open ON reprocess_slice (kafka_partition) WHERE state <> 'done';
 
 CREATE TABLE reprocess_change (
