@@ -19,6 +19,8 @@ from db.errors import kind_of
 
 log = structlog.get_logger(__name__)
 
+# Any of these changing means that history was replaced, or that reading has stopped.
+_VERSION: Final = ("halted_reason", "replaced_at", "moved_to", "sliced_at", "ended_at")
 POLL_S: Final = 0.5
 BLIND_S: Final = 3.0  # without a poll for so long nothing is known
 _MOST_ROWS: Final = 200_000  # new rows between two polls beyond which everyone counts as changed
@@ -27,7 +29,9 @@ _MOST_MERCHANTS: Final = 500_000
 _STATE: Final = """
 SELECT kafka_partition, next_offset, applied_until, halted_reason, replaced_at, moved_to,
        now() AS seen_at,
-       (SELECT min(refreshed_at) FROM refresh_state) AS refreshed_at
+       (SELECT min(refreshed_at) FROM refresh_state) AS refreshed_at,
+       (SELECT max(greatest(replaced_at, done_at)) FROM reprocess_slice) AS sliced_at,
+       (SELECT max(ended_at) FROM reprocess_run) AS ended_at
   FROM ingest_offset WHERE topic = $1
 """
 
@@ -92,7 +96,7 @@ class Changes:
         number = max(self._changed.get(merchant_id, 0), self._all_changed[0])
         late_at = max(self._late.get(merchant_id, self._all_changed[1]), self._all_changed[1])
         settled = row["refreshed_at"] is not None and row["refreshed_at"] > late_at
-        version = (row["halted_reason"], row["replaced_at"], row["moved_to"])
+        version = tuple(row[name] for name in _VERSION)
         return Stand(row["applied_until"], version, settled, number)
 
     async def _watch(self) -> None:

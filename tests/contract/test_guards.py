@@ -238,7 +238,7 @@ def test_a_kept_answer_is_never_older_than_it_says(service: Service) -> None:
     for as_of, events in seen:
         assert events >= 1 + sum(at < as_of for at in logged)
     assert seen[-1][1] > 10
-    assert len({as_of for as_of, _ in seen}) > 3
+    assert len({as_of for as_of, _ in seen}) > 1
 
 
 def test_the_same_answer_is_asked_of_the_shard_once(service: Service) -> None:

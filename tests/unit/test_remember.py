@@ -1,0 +1,133 @@
+"""When an answer may be served again, and what it then says of itself."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from litestar.plugins.problem_details import ProblemDetailsException
+
+from api.query import remember
+from api.query.changes import Stand
+from api.query.periods import Period
+from api.query.remember import Answers
+
+NOON = datetime(2026, 9, 21, 12, tzinfo=UTC)
+DAY = Period(NOON - timedelta(hours=12), NOON + timedelta(minutes=1), ZoneInfo("UTC"))
+
+
+def stand(minutes: int = 0, number: int = 1, *, settled: bool = True, version: str = "") -> Stand:
+    """Where a merchant's rows stand."""
+    return Stand(NOON + timedelta(minutes=minutes), (version,), settled, number)
+
+
+class Shard:
+    """A shard that counts how often it is asked."""
+
+    def __init__(self, source: str = "daily") -> None:
+        self.asked = 0
+        self.source = source
+
+    async def answer(self) -> dict[str, Any]:
+        self.asked += 1
+        as_of = "2026-09-21T12:00:00Z"
+        meta = {"fresh_as_of": as_of, "complete": False, "source": self.source}
+        return {"rows": [self.asked], "meta": meta}
+
+
+async def ask(
+    answers: Answers, shard: Shard, now: Stand | None, period: Period | None = DAY
+) -> dict[str, Any]:
+    kept = await answers.get("question", 1, lambda: now, shard.answer, period)
+    return dict(msgspec.json.decode(kept.body))
+
+
+async def test_it_is_served_while_nothing_changes_and_says_how_fresh_it_is() -> None:
+    answers, shard = Answers(1e-9), Shard()
+    await ask(answers, shard, stand())
+    told = await ask(answers, shard, stand(minutes=2))
+    assert told["rows"] == [1]
+    assert told["meta"]["fresh_as_of"] == "2026-09-21T12:02:00Z"
+    assert told["meta"]["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "period"),
+    [
+        (stand(), stand(number=2), DAY),  # the merchant has new rows
+        (stand(), stand(version="replaced"), DAY),  # history was replaced
+        (stand(settled=False), stand(), DAY),  # a late event was not in the rollups then
+        (stand(), None, DAY),  # nothing is known of the shard
+        (None, stand(), DAY),
+        (stand(), stand(), None),  # the question is of the clock
+    ],
+)
+async def test_it_is_asked_anew_where_it_may_have_changed(
+    then: Stand | None, now: Stand | None, period: Period | None
+) -> None:
+    answers, shard = Answers(1e-9), Shard()
+    await ask(answers, shard, then, period)
+    assert (await ask(answers, shard, now, period))["rows"] == [2]
+
+
+async def test_a_young_answer_is_served_unless_history_was_replaced() -> None:
+    answers, shard = Answers(60), Shard()
+    await ask(answers, shard, stand())
+    told = await ask(answers, shard, stand(minutes=5, number=2))
+    assert told["rows"] == [1]
+    assert told["meta"]["fresh_as_of"] == "2026-09-21T12:00:00Z"  # it is no fresher than it was
+    assert (await ask(answers, shard, stand(version="replaced")))["rows"] == [2]
+
+
+async def test_raw_rows_need_no_refresh() -> None:
+    answers, shard = Answers(1e-9), Shard("raw")
+    await ask(answers, shard, stand(settled=False))
+    assert (await ask(answers, shard, stand(settled=False)))["rows"] == [1]
+
+
+async def test_nothing_is_kept_where_the_time_is_none() -> None:
+    answers, shard = Answers(0), Shard()
+    await ask(answers, shard, stand())
+    assert (await ask(answers, shard, stand()))["rows"] == [2]
+
+
+async def test_the_same_question_at_a_time_is_asked_once() -> None:
+    answers, shard = Answers(60), Shard()
+    told = await asyncio.gather(*(ask(answers, shard, stand()) for _ in range(20)))
+    assert {each["rows"][0] for each in told} == {1}
+
+
+async def test_old_answers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remember, "MAX_BYTES", 40)
+    answers, shard = Answers(60), Shard()
+    for question in ("a", "b", "c", "d", "a"):
+        await answers.get(question, 1, stand, shard.answer, DAY)
+    assert shard.asked == 5
+
+
+async def test_one_merchant_does_not_take_every_turn() -> None:
+    answers = Answers(60)
+    running = most = 0
+
+    async def slow() -> dict[str, Any]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return {"rows": [], "meta": {"source": "raw"}}
+
+    async def one(number: int) -> str:
+        try:
+            await answers.get(number, 1, stand, slow, DAY)
+        except ProblemDetailsException as refused:
+            assert isinstance(refused.extra, dict)
+            return str(refused.extra["code"])
+        return "answered"
+
+    told = await asyncio.gather(*(one(number) for number in range(100)))
+    assert most == remember.AT_ONCE
+    assert told.count("answered") == remember.AT_ONCE + remember.WAITING
+    assert set(told) == {"answered", "too_many_at_once"}
