@@ -12,7 +12,7 @@ from litestar import Request, post
 from litestar.datastructures import State as LitestarState
 from litestar.response import Response
 
-from api.access import merchant_of, require, the_key
+from api.access import merchant_of, require, the_sender
 from api.answers import COLLECTING
 from api.problems import problem
 from api.spool import SpoolFullError
@@ -56,9 +56,10 @@ async def collect(
     merchant_id: int | None = None,
 ) -> Response[Collected]:
     """Accept one event, a list, `{"events": […]}` or NDJSON, plain, gzip or zstd. Accepted means on
-    disk: acknowledged by the log or fsynced in the spool. `?validate=true` only checks."""
+    disk: acknowledged by the log or fsynced in the spool. `?validate=true` only checks. From a
+    browser, a key that was made with origins may stand in the address as `?key=`."""
     footfall: State = state.footfall
-    key = await the_key(request, footfall)
+    key = await the_sender(request, footfall)
     require(key, "events:write")
     merchant = merchant_of(key, merchant_id)
     await footfall.merchant(merchant)
