@@ -149,8 +149,8 @@ async def rotate_key(
     merchant_id: int | None = None,
     expires_at: datetime | None = None,
 ) -> Rotated | None:
-    """A new key of the same scopes and origins; the old one, of that merchant where one is named, ends after
-    the overlap. None where there is no valid key of that number."""
+    """A new key of the same scopes and origins; the old one, of that merchant where one is named,
+    ends after the overlap. None where there is no valid key of that number."""
     key = _new_key()
     row = await pool.fetchrow(
         _ROTATE, key_id, merchant_id, overlap, hashed_key(key), key[:_HINT], expires_at

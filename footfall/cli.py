@@ -21,7 +21,7 @@ from rich.table import Table
 from db import catalogue
 from db.pools import WRITER_SETTINGS, open_pool
 from footfall.environment import Environment, EnvironmentMissingError, configure_logging
-from stack.parts import PartMissingError
+from stack.npm import PartMissingError
 
 app = typer.Typer(
     help="Shop analytics that merchants can trust.",

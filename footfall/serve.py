@@ -2,6 +2,8 @@
 
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -11,6 +13,8 @@ from litestar import Litestar
 
 from api.app import create_app
 from footfall.environment import Environment, configure_logging
+from page.files import FILES, HERE, built
+from stack.npm import PartMissingError, Say, say_to_stderr
 
 _ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - where it listens is the operator's
 
@@ -18,11 +22,13 @@ _ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - where it listens 
 def application() -> Litestar:
     """What each worker runs."""
     configure_logging()
-    return create_app(Environment.read().api_settings())
+    settings = Environment.read().api_settings()
+    return create_app(replace(settings, page_folders=_page_folders(lambda _: None)))
 
 
 def serve(host: str, port: int, workers: int) -> None:
     """Serve until stopped."""
+    _page_folders(say_to_stderr)
     server = Server(
         "footfall.serve:application",
         address=host,
@@ -36,6 +42,16 @@ def serve(host: str, port: int, workers: int) -> None:
         lambda: threading.Thread(target=_say_ready, args=(host, port), daemon=True).start()
     )
     server.serve()
+
+
+def _page_folders(say: Say) -> tuple[Path, ...]:
+    """Where the files for browsers are. Without those made of npm packages the page has no chart
+    and `footfall.js` is longer, which is no reason to answer nobody."""
+    try:
+        return (built(say), FILES, HERE)
+    except PartMissingError as error:
+        say(f"The page's chart is missing: {error}")
+        return (FILES, HERE)
 
 
 def _say_ready(host: str, port: int) -> None:
