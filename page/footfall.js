@@ -2,94 +2,100 @@
 
      <script defer src="https://footfall.example/footfall.js" data-key="ff_…"></script>
 
-   Sends a page_view for every page and every change of address, and whatever the page reports by
-   footfall("add_to_cart", {product_id: "teapot"}). data-respect-dnt keeps it silent where the browser asks
-   not to be tracked. Every event gets its id and time once: whoever sends it again, however often,
-   it counts once. */
+   It sends a page_view for every page and every change of address within one, and what the page
+   reports by footfall("add_to_cart", {product_id: "teapot"}). With data-respect-dnt it is silent
+   where the browser asks not to be tracked. Each event gets its id and time once, so that it counts
+   once however often it has to be sent. */
 (() => {
-  const win = window, doc = document, nav = navigator, script = doc.currentScript, data = script.dataset;
-  const MINUTE = 6e4, url = new URL("/v1/events?key=" + data.key, script.src);
-  const silent = "respectDnt" in data && (nav.doNotTrack == 1 || nav.globalPrivacyControl);
+  const win = window, doc = document, nav = navigator, script = doc.currentScript;
+  const { key, respectDnt } = script.dataset;
+  const address = new URL("/v1/events?key=" + key, script.src);
+  const MINUTE = 6e4, MOST = 20; // a browser lets 64 kB outlive a page
 
   // Private windows may refuse to store: then ids last as long as the page.
-  const load = (place, name) => { try { return JSON.parse(win[place][name]) } catch { } };
-  const save = (place, name, value) => { try { win[place][name] = JSON.stringify(value) } catch { } };
-  const id = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, 0)).join("");
+  const load = (place) => { try { return JSON.parse(win[place].footfall) } catch { } };
+  const save = (place, value) => { try { win[place].footfall = JSON.stringify(value) } catch { } };
+  const SHARED = "localStorage", OF_TAB = "sessionStorage";
+  const id = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, 0)).join("");
 
-  // What the server has not acknowledged outlives the page. After ten minutes the server might no
-  // longer know an id that it has seen, so older events are let go rather than counted twice.
-  const LOCAL = "localStorage", TAB = "sessionStorage", NAME = "footfall";
-  let queue = (load(TAB, NAME) || []).filter((event) => Date.now() - event.timestamp < 10 * MINUTE);
-  let who = {}, tries = 0, busy, timer, seen, referrer = doc.referrer;
+  // What the server has not acknowledged outlives the page in its tab. After a while the server may
+  // have forgotten an id that it has seen: older events are let go rather than counted twice.
+  let queue = load(OF_TAB) || [];
+  const keep = (events) => {
+    queue = events.filter((event) => Date.now() - event.timestamp < 10 * MINUTE).slice(-100);
+    save(OF_TAB, queue);
+  };
+  let visit = {}, failures = 0, sending, timer, seen, referrer = doc.referrer;
 
   const track = (event, fields = {}) => {
     const now = Date.now();
-    who = load(LOCAL, NAME) || who; // another tab may have gone on with the session
-    if (!(now - who.t < 30 * MINUTE)) who.s = id();
-    who = { v: who.v || id(), s: who.s, t: now };
-    save(LOCAL, NAME, who);
+    visit = load(SHARED) || visit; // another tab may have gone on with it
+    visit = {
+      visitor: visit.visitor || id(),
+      session: now - visit.last < 30 * MINUTE ? visit.session : id(),
+      last: now,
+    };
+    save(SHARED, visit);
     const made = {
-      event, event_id: id(), timestamp: now, visitor_id: who.v, session_id: who.s,
+      event, event_id: id(), timestamp: now, visitor_id: visit.visitor, session_id: visit.session,
       url: location.href.slice(0, 2048), referrer: referrer.slice(0, 2048), user_agent: nav.userAgent,
     };
     for (const name in fields) {
-      if (/^(value|currency|order_id|product_id|quantity|items)$/.test(name)) made[name] = fields[name];
-      else if (name == "properties") made[name] = { ...made[name], ...fields[name] };
-      else (made.properties ||= {})[name] = fields[name];
+      if (/^(value|currency|order_id|product_id|quantity|items|properties)$/.test(name)) made[name] = fields[name];
+      else made.properties = { ...made.properties, [name]: fields[name] };
     }
-    queue = [...queue, made].slice(-100);
-    keep();
-    tries || send();
+    keep([...queue, made]);
+    failures || send();
   };
-  const keep = () => save(TAB, NAME, queue);
 
-  const post = (events) => fetch(url, {
+  const post = (events) => fetch(address, {
     method: "POST", body: JSON.stringify(events), headers: { "Content-Type": "text/plain" },
     credentials: "omit", keepalive: true,
   });
   const send = async () => {
-    if (busy || !queue.length) return;
-    busy = 1;
+    keep(queue);
+    if (sending || !queue.length) return;
     clearTimeout(timer);
-    const batch = queue.slice(0, 20);
+    sending = queue.slice(0, MOST);
     let wait = 0;
     try {
-      const answer = await post(batch);
-      if (answer.status == 429 || answer.status > 499) throw wait = +answer.headers.get("Retry-After");
+      const answer = await post(sending);
+      wait = answer.headers.get("Retry-After");
+      if (answer.status == 429 || answer.status > 499) throw 0;
       const said = await answer.json();
-      if (said.rejected?.length || !answer.ok) console.warn("footfall", said);
-      queue = queue.filter((event) => !batch.includes(event));
-      keep();
-      tries = 0;
-    } catch { tries++ }
-    busy = 0;
-    if (queue.length && tries < 9) timer = setTimeout(send, tries && Math.max(wait * 1e3, 500 * 2 ** tries));
-  };
-  // The page may go for good: a beacon outlives it, though nobody hears what became of it.
-  const leave = () => {
-    if (doc.visibilityState == "hidden" && queue.length) {
-      const last = queue.slice(-20);
-      nav.sendBeacon?.(url, JSON.stringify(last)) || post(last).catch(() => { });
+      if (!answer.ok || said.rejected.length) console.warn("footfall", said);
+      keep(queue.filter((event) => !sending.includes(event)));
+      failures = 0;
+    } catch {
+      wait = Math.max(wait * 1e3, Math.min(MINUTE, 500 * 2 ** ++failures));
     }
+    sending = 0;
+    if (queue.length) timer = setTimeout(send, failures && wait);
+  };
+  // The page may go for good. A beacon outlives it, but nobody hears what became of it.
+  const leave = () => {
+    const last = queue.slice(-MOST);
+    if (doc.visibilityState == "hidden" && last.length)
+      nav.sendBeacon?.(address, JSON.stringify(last)) || post(last).catch(() => { });
   };
 
   const view = () => {
-    const here = location.pathname + location.search;
+    const here = location.href.split("#")[0];
     if (here == seen) return;
-    if (seen) referrer = new URL(seen, location.href).href;
+    referrer = seen || referrer;
     seen = here;
     track("page_view");
   };
 
   const waiting = win.footfall?.q || [];
-  win.footfall = silent ? () => { } : track;
-  if (silent) return;
-  const push = history.pushState;
-  history.pushState = function (...given) { push.apply(this, given); view() };
+  if (respectDnt != null && (nav.doNotTrack == 1 || nav.globalPrivacyControl)) return win.footfall = () => { };
+  win.footfall = track;
+  const { pushState } = history;
+  history.pushState = (...given) => { pushState.apply(history, given); view() };
   win.addEventListener("popstate", view);
   win.addEventListener("pageshow", (event) => { if (event.persisted) { seen = 0; view() } });
   doc.addEventListener("visibilitychange", leave);
   win.addEventListener("online", send);
   view();
-  for (const given of waiting) track(...given);
+  waiting.forEach((given) => track(...given));
 })();
