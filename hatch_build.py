@@ -16,8 +16,8 @@ class BrowserFiles(BuildHookInterface[Any]):
         if version == "editable":
             return
         sys.path.insert(0, self.root)
-        from page.files import built
-        from stack.npm import say_to_stderr
+        from page.files import built  # noqa: PLC0415 - found by the line before
+        from stack.npm import say_to_stderr  # noqa: PLC0415
 
         folder = Path(self.directory) / "browser-files"
         shutil.copytree(built(say_to_stderr), folder, dirs_exist_ok=True)

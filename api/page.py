@@ -14,9 +14,9 @@ from litestar.response import Response
 from api.problems import problem
 
 _TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
 # Nothing of the page's is written within it, and nothing is fetched from elsewhere.
