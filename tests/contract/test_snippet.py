@@ -47,7 +47,7 @@ class Shop:
         return page
 
     def wait_until_sent(self) -> None:
-        """Until a request was made. Playwright tells of them only while it is asked for something."""
+        """Until a request was made. Playwright tells of them only while it works for us."""
         deadline = time.monotonic() + 10
         while not self.sent:
             assert time.monotonic() < deadline, "nothing was sent"
