@@ -1,8 +1,6 @@
 """Puts into a wheel what browsers load and the repository does not hold."""
 
-import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -19,6 +17,4 @@ class BrowserFiles(BuildHookInterface[Any]):
         from page.files import built  # noqa: PLC0415 - found by the line before
         from stack.npm import say_to_stderr  # noqa: PLC0415
 
-        folder = Path(self.directory) / "browser-files"
-        shutil.copytree(built(say_to_stderr), folder, dirs_exist_ok=True)
-        build_data["force_include"][str(folder)] = "page/built"
+        build_data["force_include"][str(built(say_to_stderr))] = "page/built"
