@@ -138,10 +138,16 @@ async function breakdown(shown, period, filters, signal) {
     return;
   }
   shown.waiting();
-  const answer = await query({
-    metrics, filters, dimensions: [dimension], date_range: period.range, order_by: [[metrics[0], "desc"]], limit,
+  const ask = (wanted) => query({
+    metrics: wanted, filters, dimensions: [dimension], date_range: period.range, order_by: [[wanted[0], "desc"]], limit,
   }, signal);
-  shown.show(metrics, answer, shop.currency);
+  const cheaper = metrics.filter((metric) => metric !== "visitors");
+  try {
+    shown.show(metrics, await ask(metrics), shop.currency);
+  } catch (error) {
+    if (error.status !== 422 || !cheaper.length || cheaper.length === metrics.length) throw error;
+    shown.show(cheaper, await ask(cheaper), shop.currency); // a shop with very many events
+  }
 }
 
 // ---- showing --------------------------------------------------------------

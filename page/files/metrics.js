@@ -20,8 +20,9 @@ export const DIMENSIONS = {
   country: "Country", device: "Device", browser: "Browser", os: "System",
 };
 
-// A purchase seldom happens on the page that a visitor came to, so sources are counted by sessions,
-// which keep the source of their first event; where they cannot be counted, by visitors.
+// By sessions, which keep the source of their first event, while a purchase seldom happens on the
+// page that a visitor came to; and sessions are at hand counted, while visitors by a dimension are
+// counted from raw rows. Where sessions cannot be counted, visitors are.
 const BY_SESSION = ["sessions", "conversion_rate"];
 
 // Each panel: its tabs, each a dimension with the metrics of its columns; the first one sorts.
@@ -33,12 +34,10 @@ export const PANELS = [
     },
   },
   { title: "Products", tabs: { product: ["revenue", "units", "product_views"] } },
-  { title: "Countries", tabs: { country: ["visitors", "orders", "revenue"] } },
+  { title: "Countries", tabs: { country: ["sessions", "orders", "revenue"] } },
   {
     title: "Devices", tabs: {
-      device: ["visitors", "conversion_rate"],
-      browser: ["visitors", "conversion_rate"],
-      os: ["visitors", "conversion_rate"],
+      device: BY_SESSION, browser: BY_SESSION, os: BY_SESSION,
     },
   },
 ];

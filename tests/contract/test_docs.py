@@ -87,7 +87,6 @@ def test_an_example_works(
         timeout=60,
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert done.stdout.strip() or example.language == "python"
     assert '"rejected":[{' not in done.stdout
 
 
