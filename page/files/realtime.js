@@ -57,7 +57,7 @@ function pill(visitors) {
 }
 
 function show(body, answer, timezone) {
-  const top = Math.max(...answer.minutes.map((minute) => minute.visitors), 1);
+  const top = Math.max(...answer.minutes.map((minute) => minute.visitors), 4); // one visitor is no crowd
   const bars = answer.minutes.map((minute) => {
     const bar = make("i", { title: `${at(Date.parse(minute.time) / 1000, timezone, { hour: "2-digit", minute: "2-digit" })}: ${minute.visitors}` });
     bar.style.height = `${(100 * minute.visitors) / top}%`;

@@ -109,6 +109,24 @@ def test_with_the_key_in_the_address_only_plain_text_is_taken(
     assert (answer.status_code, answer.json()["code"]) == (415, "not_plain_text")
 
 
+def test_the_key_that_takes_its_place_is_no_freer(service: Service, shop: int) -> None:
+    path = f"/v1/merchants/{shop}/keys"
+    body = {"scopes": ["events:write"], "origins": [SHOP]}
+    old = service.call("POST", path, key=service.admin, json=body).json()
+    new = service.call("POST", f"{path}/{old['key_id']}/rotate", key=service.admin).json()
+    for origin, status in ((SHOP, 202), ("https://evil.example", 403)):
+        answer = service.call(
+            "POST",
+            f"/v1/events?key={new['key']}&validate=true",
+            key=None,
+            json=page_view(),
+            headers={"Origin": origin, **PLAIN},
+        )
+        assert answer.status_code == status, answer.text
+    listed = service.call("GET", path, key=service.admin).json()["keys"]
+    assert [key["origins"] for key in listed[-2:]] == [[SHOP], [SHOP]]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

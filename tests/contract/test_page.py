@@ -195,6 +195,14 @@ def test_the_chart_can_be_read_by_keyboard_and_as_a_table(visit: Visit, filled: 
     expect(visit.page.locator(".as-table tbody tr").last).to_contain_text("€1,234.50")
 
 
+def test_without_the_chart_library_the_numbers_are_in_the_table(visit: Visit, filled: int) -> None:
+    visit.page.route("**/uPlot.iife.min.js", lambda route: route.abort())
+    visit.page.reload()
+    visit.enter(visit.service.key(filled))
+    expect(visit.page.get_by_text("The chart could not be loaded.")).to_be_visible()
+    expect(visit.page.locator(".as-table tbody tr").last).to_contain_text("3")
+
+
 def test_what_a_shop_sends_never_becomes_code(visit: Visit, filled: int) -> None:
     visit.enter(visit.service.key(filled))
     visit.number("visitors")
