@@ -4,12 +4,12 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 from granian.constants import Interfaces
 from granian.server import Server
-from litestar import Litestar
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from api.app import create_app
 from footfall.environment import Environment, configure_logging
@@ -19,11 +19,16 @@ from stack.npm import PartMissingError, Say, say_to_stderr
 _ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - where it listens is the operator's
 
 
-def application() -> Litestar:
-    """What each worker runs."""
+def application() -> Any:
+    """What each worker runs: an ASGI application. Whom a request comes from is what a trusted proxy
+    says, else the connection's other end."""
     configure_logging()
-    settings = Environment.read().api_settings()
-    return create_app(replace(settings, page_folders=_page_folders(lambda _: None)))
+    environment = Environment.read()
+    folders = _page_folders(lambda _: None)
+    app = create_app(replace(environment.api_settings(), page_folders=folders))
+    if not environment.trusted_proxies:
+        return app
+    return wrap_asgi_with_proxy_headers(app, list(environment.trusted_proxies))
 
 
 def serve(host: str, port: int, workers: int) -> None:

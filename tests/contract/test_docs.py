@@ -61,7 +61,7 @@ def test_an_example_works(
     if example.language == "sql":
         for dsn in service.world.shards:
             with psycopg.connect(dsn) as connection:
-                connection.execute("SET ROLE footfall_analyst")
+                connection.execute("SET LOCAL ROLE footfall_analyst")
                 connection.execute(example.text.encode())
         return
     if example.language == "sh" and shutil.which("curl") is None:
