@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import Request
 
+from api.headers import allow_origin
 from api.problems import problem
 from api.state import State, no_such_merchant
 from db.catalogue import Key
@@ -22,7 +23,50 @@ async def the_key(request: Request[Any, Any, Any], state: State) -> Key:
         raise problem(
             401, "no_key", "Send your key as `Authorization: Bearer ff_…`.", headers=challenge
         )
-    key = await state.keys.get(text.strip())
+    return await _valid(text.strip(), state)
+
+
+async def the_sender(request: Request[Any, Any, Any], state: State) -> Key:
+    """The valid key that a request with events bears: in its header or, from a browser's page,
+    in its address, because `navigator.sendBeacon` cannot set headers.
+
+    An address may be written to logs on its way, so only a key may stand there that is public
+    anyway: one with origins. Such a key is good for its origins alone, however it is sent.
+
+    Raises:
+        ProblemDetailsException: 401 as `the_key`; 403 for a secret key in an address or an origin
+            that is not the key's; 415 for anything but text/plain with a key in the address.
+    """
+    in_address = request.query_params.get("key")
+    if in_address is None or "authorization" in request.headers:
+        key = await the_key(request, state)
+    else:
+        key = await _valid(in_address, state)
+        if not key.origins:
+            raise problem(
+                403,
+                "secret_key_in_address",
+                "Only a key made with origins may stand in an address. This one is secret and may "
+                "have been written to logs on its way: revoke it, and send keys in a header.",
+            )
+        kind = request.headers.get("content-type", "").split(";", maxsplit=1)[0].strip().lower()
+        if kind != "text/plain":
+            raise problem(
+                415, "not_plain_text", "With the key in the address, send Content-Type: text/plain."
+            )
+    if key.origins:
+        origin = request.headers.get("origin", "")
+        if origin not in key.origins:
+            raise problem(
+                403, "origin_not_allowed", "This key is not for pages of this origin, or of none."
+            )
+        allow_origin(request.scope, origin)
+    return key
+
+
+async def _valid(text: str, state: State) -> Key:
+    challenge = {"WWW-Authenticate": "Bearer"}
+    key = await state.keys.get(text)
     if key is None:
         raise problem(401, "unknown_key", "There is no such key.", headers=challenge)
     if key.revoked_at is not None:

@@ -14,6 +14,7 @@ from api.problems import invalid, problem, unknown
 from api.query.periods import zone
 from api.state import State
 from db import catalogue
+from db.origins import OriginError, checked_origins
 from events.money import EXPONENTS
 
 MERCHANT_SCOPES: Final = ("events:write", "stats:read")
@@ -43,6 +44,7 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     scopes: list[str]
     name: str = ""
     expires_at: datetime | None = None
+    origins: list[str] = []
 
 
 class MadeKey(msgspec.Struct):
@@ -52,6 +54,7 @@ class MadeKey(msgspec.Struct):
     key: str
     scopes: list[str]
     expires_at: datetime | None
+    origins: list[str]
 
 
 class Rotation(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,6 +87,7 @@ class ListedKey(msgspec.Struct):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    origins: list[str]
 
 
 class ListedKeys(msgspec.Struct):
@@ -119,7 +123,8 @@ async def create_merchant(
 async def create_key(
     request: Request[Any, Any, Any], state: LitestarState, merchant_id: int, data: NewKey
 ) -> MadeKey:
-    """Make a key. It is shown this once."""
+    """Make a key. It is shown this once. With `origins` it is for browsers: it may send events from
+    pages of these origins and do nothing else."""
     footfall = await _operator(request, state, merchant_id)
     for scope in data.scopes:
         if scope not in MERCHANT_SCOPES:
@@ -129,10 +134,14 @@ async def create_key(
     if len(data.name) > 200 or "\0" in data.name:
         raise invalid("name", "A name has at most 200 characters.")
     _check_expiry(data.expires_at)
+    try:
+        origins = checked_origins(data.origins, data.scopes)
+    except OriginError as error:
+        raise invalid("origins", str(error)) from error
     number, key = await catalogue.create_key(
-        footfall.catalogue, merchant_id, data.scopes, data.name, data.expires_at
+        footfall.catalogue, merchant_id, data.scopes, data.name, data.expires_at, origins=origins
     )
-    return MadeKey(number, key, data.scopes, data.expires_at)
+    return MadeKey(number, key, data.scopes, data.expires_at, list(origins))
 
 
 @get(
@@ -163,7 +172,7 @@ async def rotate_key(
     key_id: int,
     data: Rotation | None = None,
 ) -> RotatedKey:
-    """A new key of the same scopes, shown this once. The old one stays valid for
+    """A new key of the same scopes and origins, shown this once. The old one stays valid for
     `overlap_seconds`, a day unless you say otherwise, and no longer than it would have been."""
     footfall = await _operator(request, state, merchant_id)
     asked = data or Rotation()

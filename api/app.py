@@ -18,7 +18,9 @@ from litestar.response import Response
 from litestar.static_files import create_static_files_router
 
 from api import admin, collect, describe, health, journeys, live, stats
+from api.headers import harden
 from api.limits import RateLimit, current
+from api.page import page_router
 from api.problems import problem
 from api.settings import ApiSettings
 from api.state import State
@@ -61,9 +63,11 @@ def create_app(settings: ApiSettings) -> Litestar:
             health.live,
             health.ready,
             PrometheusController,
+            page_router(settings.page_folders),
             create_static_files_router(ASSETS, [Path(swagger_ui.__file__).parent / "static"]),
         ],
         lifespan=[lifespan],
+        before_send=[harden],
         middleware=[RateLimit(settings.requests_per_minute), telemetry.middleware],
         exception_handlers={
             ProblemDetailsException: _problem,

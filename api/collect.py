@@ -12,12 +12,14 @@ from litestar import Request, post
 from litestar.datastructures import State as LitestarState
 from litestar.response import Response
 
-from api.access import merchant_of, require, the_key
+from api.access import merchant_of, require, the_sender
 from api.answers import COLLECTING
 from api.problems import problem
 from api.spool import SpoolFullError
 from api.state import State
 from events.check import Event, Rejection, check, encode
+from events.countries import COUNTRIES
+from events.places import country_of
 
 MAX_BODY_BYTES: Final = 5 << 20
 MAX_EVENTS: Final = 10_000
@@ -56,15 +58,17 @@ async def collect(
     merchant_id: int | None = None,
 ) -> Response[Collected]:
     """Accept one event, a list, `{"events": […]}` or NDJSON, plain, gzip or zstd. Accepted means on
-    disk: acknowledged by the log or fsynced in the spool. `?validate=true` only checks."""
+    disk: acknowledged by the log or fsynced in the spool. `?validate=true` only checks. From a
+    browser, a key that was made with origins may stand in the address as `?key=`."""
     footfall: State = state.footfall
-    key = await the_key(request, footfall)
+    key = await the_sender(request, footfall)
     require(key, "events:write")
     merchant = merchant_of(key, merchant_id)
     await footfall.merchant(merchant)
     raws = split_body(await _body(request), request.headers.get("content-type", ""))
     now = datetime.now(UTC)
-    accepted, rejected = check_events(raws, merchant, now, footfall)
+    country = _country(request, footfall) if key.origins else None
+    accepted, rejected = check_events(raws, merchant, now, footfall, country)
     if accepted and not validate:
         name = str(merchant).encode()
         try:
@@ -80,9 +84,13 @@ async def collect(
 
 
 def check_events(
-    raws: Sequence[bytes], merchant: int, now: datetime, footfall: State
+    raws: Sequence[bytes], merchant: int, now: datetime, footfall: State, country: str | None = None
 ) -> tuple[list[bytes], list[Rejected]]:
-    """The topic's messages for the good events, and what is wrong with the others."""
+    """The topic's messages for the good events, and what is wrong with the others.
+
+    Args:
+        country: of those that say neither their country nor their address.
+    """
     now_ms = int(now.timestamp() * 1000)
     accepted: list[bytes] = []
     rejected: list[Rejected] = []
@@ -97,8 +105,18 @@ def check_events(
         if isinstance(verdict, Rejection):
             rejected.append(Rejected(index, verdict.field, verdict.reason, verdict.detail))
         else:
+            if verdict.country is None and verdict.ip is None:
+                verdict.country = country
             accepted.append(_message(verdict, now_ms))
     return accepted, rejected
+
+
+def _country(request: Request[Any, Any, Any], footfall: State) -> str | None:
+    """Of a browser, by its address, which goes no further than this."""
+    if footfall.countries is None or request.client is None:
+        return None
+    code = country_of(footfall.countries, request.client.host)
+    return code if code in COUNTRIES else None
 
 
 def _message(event: Event, now_ms: int) -> bytes:

@@ -20,7 +20,7 @@ WINDOW_S: Final = 60
 RAW_POINTS: Final = 10  # of a question that reads raw rows
 JOURNEY_POINTS: Final = 20  # of a funnel or a retention: they sort or group all of them
 _MOST: Final = 100_000
-_FREE: Final = ("/health", "/metrics", "/schema")
+_FREE: Final = ("/health", "/metrics", "/schema", "/page/", "/footfall.js")
 
 
 @dataclass(slots=True)
@@ -64,7 +64,8 @@ current: Final[ContextVar[Window | None]] = ContextVar("rate_limit", default=Non
 
 
 class RateLimit(ASGIMiddleware):
-    """Points by key, by address without one; health, telemetry and documentation are free."""
+    """Points by key, by address without one; health, telemetry, documentation and
+    the page's files are free."""
 
     scopes = (ScopeType.HTTP,)
 
@@ -74,7 +75,7 @@ class RateLimit(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Charge one point, and tell what is left."""
-        if scope["path"].startswith(_FREE):
+        if scope["path"].startswith(_FREE) or scope["path"] == "/":
             await next_app(scope, receive, send)
             return
         window = self._window(_who(scope))

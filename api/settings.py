@@ -20,3 +20,5 @@ class ApiSettings:
     pool_size: int = 8
     cache_seconds: float = 2.0  # how long an answer is served again whatever happens; 0: none is
     raw_rows: int = 20_000_000  # what a question that no rollup answers may read
+    country_file: Path | None = None  # tells the countries of browsers' addresses
+    page_folders: tuple[Path, ...] = ()  # with the files that browsers load

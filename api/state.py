@@ -5,6 +5,7 @@ from functools import partial
 from typing import Self
 
 import asyncpg
+import maxminddb
 
 from api.memory import Memory
 from api.problems import problem
@@ -32,6 +33,7 @@ class State:
     answers: Answers
     keys: Memory[str, Key | None]
     merchants: Memory[int, Merchant | None]
+    countries: maxminddb.Reader | None
     _map: Memory[None, dict[int, int]]
 
     @classmethod
@@ -44,6 +46,7 @@ class State:
         )
         readers = await open_pools(settings.shards, READER_SETTINGS, size=settings.pool_size)
         changes = [Changes(pool, settings.topic) for pool in readers]
+        countries = settings.country_file
         if settings.cache_seconds:
             for each in changes:
                 await each.__aenter__()
@@ -58,6 +61,7 @@ class State:
             Answers(settings.cache_seconds),
             Memory(partial(catalogue.find_key, known)),
             Memory(partial(catalogue.find_merchant, known)),
+            maxminddb.open_database(countries) if countries else None,
             Memory(lambda _: shard_map(known)),
         )
 
@@ -66,6 +70,8 @@ class State:
         for each in self.changes:
             await each.__aexit__()
         await self.publisher.close()
+        if self.countries is not None:
+            self.countries.close()
         for pool in (self.catalogue, *self.readers):
             pool.terminate()
 

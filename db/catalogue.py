@@ -20,14 +20,14 @@ WITH old AS (
   UPDATE api_key SET expires_at = least(expires_at, now() + $3)
    WHERE key_id = $1 AND ($2::int8 IS NULL OR merchant_id = $2) AND revoked_at IS NULL
      AND (expires_at IS NULL OR expires_at > now())
-  RETURNING merchant_id, name, scopes, expires_at)
-INSERT INTO api_key (merchant_id, name, key_hash, hint, scopes, expires_at)
-SELECT merchant_id, name, $4, $5, scopes, $6 FROM old
+  RETURNING merchant_id, name, scopes, expires_at, origins)
+INSERT INTO api_key (merchant_id, name, key_hash, hint, scopes, expires_at, origins)
+SELECT merchant_id, name, $4, $5, scopes, $6, origins FROM old
 RETURNING key_id, scopes, (SELECT expires_at FROM old) AS old_until
 """
 
 _OF_KEY: Final = """
-SELECT key_id, merchant_id, scopes, expires_at, revoked_at,
+SELECT key_id, merchant_id, scopes, expires_at, revoked_at, origins,
        merchant.timezone, merchant.currency
   FROM api_key LEFT JOIN merchant USING (merchant_id) WHERE key_hash = $1
 """
@@ -45,13 +45,18 @@ class Merchant:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a key allows. `merchant_id` is None for an operator's."""
+    """What a key allows. `merchant_id` is None for an operator's.
+
+    A key with `origins` is public: it stands in the pages of those origins, and may do nothing but
+    send events from there.
+    """
 
     key_id: int
     merchant_id: int | None
     scopes: frozenset[str]
     expires_at: datetime | None
     revoked_at: datetime | None
+    origins: frozenset[str] = frozenset()
 
 
 def hashed_key(key: str) -> bytes:
@@ -70,6 +75,7 @@ async def find_key(pool: asyncpg.Pool, key: str) -> Key | None:
         frozenset(row["scopes"]),
         row["expires_at"],
         row["revoked_at"],
+        frozenset(row["origins"]),
     )
 
 
@@ -99,6 +105,8 @@ async def create_key(
     scopes: Sequence[str],
     name: str = "",
     expires_at: datetime | None = None,
+    *,
+    origins: Sequence[str] = (),
 ) -> tuple[int, str]:
     """Make a key; its number, and the key itself, which is nowhere kept.
 
@@ -107,14 +115,15 @@ async def create_key(
     """
     key = _new_key()
     number = await pool.fetchval(
-        "INSERT INTO api_key (merchant_id, name, key_hash, hint, scopes, expires_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6) RETURNING key_id",
+        "INSERT INTO api_key (merchant_id, name, key_hash, hint, scopes, expires_at, origins) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING key_id",
         merchant_id,
         name,
         hashed_key(key),
         key[:_HINT],
         list(scopes),
         expires_at,
+        list(origins),
     )
     return number, key
 
@@ -140,8 +149,8 @@ async def rotate_key(
     merchant_id: int | None = None,
     expires_at: datetime | None = None,
 ) -> Rotated | None:
-    """A new key of the same scopes; the old one, of that merchant where one is named, ends after
-    the overlap. None where there is no valid key of that number."""
+    """A new key of the same scopes and origins; the old one, of that merchant where one is named,
+    ends after the overlap. None where there is no valid key of that number."""
     key = _new_key()
     row = await pool.fetchrow(
         _ROTATE, key_id, merchant_id, overlap, hashed_key(key), key[:_HINT], expires_at
@@ -152,7 +161,8 @@ async def rotate_key(
 async def list_keys(pool: asyncpg.Pool, merchant_id: int | None) -> list[dict[str, Any]]:
     """A merchant's keys, or all: everything but the keys themselves."""
     rows = await pool.fetch(
-        "SELECT key_id, merchant_id, name, hint, scopes, created_at, expires_at, revoked_at "
+        "SELECT key_id, merchant_id, name, hint, scopes, created_at, expires_at, revoked_at, "
+        "origins "
         "FROM api_key WHERE $1::int8 IS NULL OR merchant_id = $1 ORDER BY key_id",
         merchant_id,
     )

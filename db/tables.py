@@ -46,6 +46,7 @@ api_key = sa.Table(
     _now("created_at"),
     sa.Column("expires_at", Instant),
     sa.Column("revoked_at", Instant),
+    sa.Column("origins", ARRAY(Text), nullable=False, server_default="{}"),  # for browsers
     sa.UniqueConstraint("key_hash", name="api_key_hash_unique"),
     sa.CheckConstraint(
         "merchant_id IS NOT NULL OR 'admin' = ANY (scopes)", name="api_key_has_an_owner"

@@ -9,6 +9,7 @@ import maxminddb
 import polars as pl
 
 from events.agents import BOT, UNKNOWN, Agent, Agents
+from events.places import country_of
 from events.traffic_source import CLICK_IDS, Causes, origin
 
 UTM: Final = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
@@ -142,18 +143,8 @@ def countries(frame: pl.DataFrame, reader: maxminddb.Reader | None) -> pl.DataFr
     found = pl.DataFrame(
         [
             addresses.alias("ip"),
-            pl.Series("_of_ip", [_country(reader, ip) for ip in addresses.to_list()], pl.String),
+            pl.Series("_of_ip", [country_of(reader, ip) for ip in addresses.to_list()], pl.String),
         ]
     )
     joined = frame.join(found, on="ip", how="left", maintain_order="left")
     return joined.with_columns(pl.coalesce("country", "_of_ip").alias("country")).drop("_of_ip")
-
-
-def _country(reader: maxminddb.Reader, ip: str) -> str | None:
-    try:
-        record = reader.get(ip)
-    except ValueError:  # not an address, or one of a family the file does not hold
-        return None
-    country = record.get("country") if isinstance(record, dict) else None
-    code = country.get("iso_code") if isinstance(country, dict) else None
-    return code if isinstance(code, str) else None

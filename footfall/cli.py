@@ -21,7 +21,7 @@ from rich.table import Table
 from db import catalogue
 from db.pools import WRITER_SETTINGS, open_pool
 from footfall.environment import Environment, EnvironmentMissingError, configure_logging
-from stack.parts import PartMissingError
+from stack.npm import PartMissingError
 
 app = typer.Typer(
     help="Shop analytics that merchants can trust.",
@@ -265,23 +265,35 @@ def create_key(
     merchant: Annotated[int | None, typer.Option(help="The merchant it belongs to.")] = None,
     scope: Annotated[list[str] | None, typer.Option(help="events:write, stats:read.")] = None,
     admin: Annotated[bool, typer.Option("--admin", help="An operator's key.")] = False,
+    *,
     name: str = "",
     expires: Annotated[str | None, typer.Option(help=_EXPIRES)] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="For browsers: the pages' origin, as https://shop.example."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key. It is shown this once."""
+    from db.origins import OriginError, checked_origins
+
     scopes = ["admin"] if admin else scope or []
     unknown = [each for each in scopes if each not in catalogue.SCOPES]
     if unknown or not scopes or (merchant is None and not admin) or (admin and merchant):
         raise typer.BadParameter(
             "give --merchant and --scope (events:write, stats:read), or --admin"
         )
+    try:
+        origins = list(checked_origins(origin or [], scopes))
+    except OriginError as error:
+        raise typer.BadParameter(str(error)) from error
     until = _until(expires)
     number, key = _with_catalogue(
-        lambda pool: catalogue.create_key(pool, merchant, scopes, name, until)
+        lambda pool: catalogue.create_key(pool, merchant, scopes, name, until, origins=origins)
     )
     made = {"key": key, "key_id": number, "merchant_id": merchant, "scopes": scopes}
-    _tell(made | {"expires_at": until.isoformat() if until else None}, as_json=as_json)
+    made |= {"expires_at": until.isoformat() if until else None, "origins": origins}
+    _tell(made, as_json=as_json)
 
 
 @keys.command("rotate")

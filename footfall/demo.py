@@ -170,7 +170,8 @@ class Demo:
             '{"event": "page_view", "visitor_id": "me", "url": "https://shop.example/", '
             '"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Firefox/143.0"}'
         )
-        output.print(f"\nA key of merchant {merchant}: [bold]{key}[/bold]\n", highlight=False)
+        output.print(f"\nThe merchant's page: [bold]{self.url}/[/bold]", highlight=False)
+        output.print(f"A key of merchant {merchant}: [bold]{key}[/bold]\n", highlight=False)
         for line in (
             f"curl -s {bearer} {self.url}/v1/events -d '{event}'",
             f"curl -s {bearer} '{self.url}/v1/merchants/{merchant}/timeseries?date_range=7d'",

@@ -37,6 +37,7 @@ class Environment:
     api_port: int
     max_age_days: int
     country_file: Path | None
+    trusted_proxies: tuple[str, ...]
     requests_per_minute: int
     cache_seconds: float
     raw_rows: int
@@ -65,6 +66,7 @@ class Environment:
             api_port=_number(given, "FOOTFALL_API_PORT", 8080),
             max_age_days=_number(given, "FOOTFALL_MAX_AGE_DAYS", 365),
             country_file=Path(country) if country else None,
+            trusted_proxies=tuple(given.get("FOOTFALL_TRUSTED_PROXIES", "").split()),
             requests_per_minute=_number(given, "FOOTFALL_REQUESTS_PER_MINUTE", 6000),
             cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 2000) / 1000,
             raw_rows=_number(given, "FOOTFALL_RAW_ROWS", 20_000_000),
@@ -127,6 +129,7 @@ class Environment:
             bootstrap=self.need_bootstrap(),
             topic=self.topic,
             shards=self.need_shards(),
+            country_file=self.country_file,
             spool_dir=root / "spool" / str(self.api_port),
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),

@@ -12,7 +12,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from stack.database import end_process
-from stack.parts import PartMissingError, Say, java, kafka_jars, say_to_stderr
+from stack.npm import PartMissingError, Say, say_to_stderr
+from stack.parts import java, kafka_jars
 
 CLUSTER_ID: Final = "Zm9vdGZhbGwtZW1iZWRkZQ"
 READY_WITHIN_S: Final = 90.0

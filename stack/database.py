@@ -4,7 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from stack.parts import PartMissingError, Say, node_and_npm, say_to_stderr, wire_server
+from stack.npm import PartMissingError, Say, node_and_npm, say_to_stderr
+from stack.parts import wire_server
 
 
 class Database:

@@ -9,7 +9,7 @@ from typing import Self
 
 from stack.broker import Broker
 from stack.database import Database
-from stack.parts import Say, say_to_stderr
+from stack.npm import Say, say_to_stderr
 
 
 class EmbeddedStack:

@@ -10,10 +10,12 @@ MAY_IMPORT = {
     "events": set(),
     "db": set(),
     "stack": set(),
+    "page": {"stack"},
+    "footfall_client": set(),
     "ingester": {"db", "events"},
     "api": {"db", "events"},
     "reprocess": {"db", "events", "ingester"},
-    "footfall": {"db", "events", "stack", "ingester", "api", "reprocess"},
+    "footfall": {"db", "events", "stack", "ingester", "api", "page", "reprocess"},
 }
 
 

@@ -1,0 +1,1 @@
+ALTER TABLE api_key ADD COLUMN origins TEXT[] DEFAULT '{}' NOT NULL;

@@ -1,0 +1,1 @@
+"""What browsers load: the merchant's page and `footfall.js`, plain files, and where they are."""
