@@ -46,13 +46,13 @@ console = Console()
 Frames = tuple[pl.DataFrame, pl.DataFrame]
 
 
-def fill(bootstrap: str, topic: str, events: int) -> None:
-    """Events of many merchants and one day into the topic."""
+def fill(bootstrap: str, topic: str, events: int, end_ms: int | None = None) -> None:
+    """Events of many merchants and one day, which ends now or then, into the topic."""
     ensure_topic(bootstrap, topic, PARTITIONS, {})
-    now = int(time.time() * 1000)
+    end = end_ms or int(time.time() * 1000)
     shops = Shops(list(range(1, MERCHANTS + 1)), 1)
     writer = TopicWriter(bootstrap, topic, {})
-    for key, value in shops.messages(events, now - DAY_MS, now):
+    for key, value in shops.messages(events, end - DAY_MS, end):
         writer.write(key, value)
     writer.flush()
 

@@ -33,7 +33,7 @@ from db.runs import Done, Slice
 from events.enrich import Enrichment
 from events.limits import Limits
 from events.transform import LOGIC_VERSION
-from footfall.simulate import Shops
+from footfall.simulate import DAY_MS, Shops
 from footfall.topic import TopicWriter
 from reprocess.log_source import LogSource
 from reprocess.pace import Pace
@@ -189,7 +189,8 @@ def main() -> None:
         console.print("FOOTFALL_TEST_SHARDS is not set: these are figures of the embedded database")
     with servers.kafka() as bootstrap, database() as dsn:
         topic = f"bench.{uuid.uuid4().hex[:8]}"
-        fill(bootstrap, topic, asked.events)
+        # one UTC day that is over
+        fill(bootstrap, topic, asked.events, int(time.time() * 1000) // DAY_MS * DAY_MS)
         live = asked.events / asyncio.run(pipeline(bootstrap, topic, dsn, asked.events))
         asyncio.run(take_in(dsn))
         table = Table("", "messages/s", "of live", "rows changed", "with rollups, s")
