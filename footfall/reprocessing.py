@@ -193,7 +193,8 @@ def resume(
 
     run = in_loop(take_up())
     asked = Asked(run.window_start, run.window_end, run.merchant_id, misplaced=run.misplaced)
-    with _reading(settings, asked, [Path(each) for each in run.sources]) as files:
+    sources = [] if cancel else [Path(each) for each in run.sources]  # rollups need no files
+    with _reading(settings, asked, sources) as files:
         ended = in_loop(work(run, files))
     _conclude(settings, run.run_id, ended, as_json=as_json)
 
