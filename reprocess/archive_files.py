@@ -164,15 +164,17 @@ def origin_of(path: Path) -> Origin | None:
     """What a file says of itself; None for a file that is no archive of ours.
 
     Raises:
-        BrokenArchiveError: a Parquet file that does not say.
-        OSError: it cannot be read.
+        BrokenArchiveError: it cannot be read, or is a Parquet file that does not say.
     """
-    if _is_parquet(path):
-        found = (pq.read_schema(path).metadata or {}).get(_ORIGIN)
-        if found is None:
-            raise BrokenArchiveError(f"{path}: a Parquet file, but not of `footfall archive`")
-        return msgspec.json.decode(found, type=Origin)
-    first = next(lines_of(path), b"")
+    try:
+        if _is_parquet(path):
+            found = (pq.read_schema(path).metadata or {}).get(_ORIGIN)
+            if found is None:
+                raise BrokenArchiveError(f"{path}: a Parquet file, but not of `footfall archive`")
+            return msgspec.json.decode(found, type=Origin)
+        first = next(lines_of(path), b"")
+    except (OSError, EOFError, zstandard.ZstdError, pa.ArrowException) as error:
+        raise BrokenArchiveError(f"{path}: {error}") from error
     try:
         return msgspec.json.decode(first, type=_Head).footfall_archive
     except (msgspec.DecodeError, UnicodeDecodeError):

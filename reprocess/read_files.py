@@ -29,6 +29,7 @@ from reprocess.topic_log import RefusedError
 UNKNOWN: Final = -(2**41)  # a time that no line tells, epoch milliseconds
 _ANY_TIME: Final = Limits(max_age_days=10**6, max_ahead_s=10**10)
 _PIECE: Final = 1 << 20
+_YEAR_9999: Final = 253_402_300_799_000
 _SECONDS_UNTIL: Final = 10**11  # a smaller number is a time in seconds, a larger one in ms
 
 
@@ -258,4 +259,5 @@ def _partition_of(key: bytes, partitions: int) -> int:
 
 
 def _moment(ms: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+    """To be shown: what a line claims may lie beyond any calendar."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(max(ms, 0), _YEAR_9999))
