@@ -15,6 +15,7 @@ Offsets = tuple[int, int]  # half-open
 _LINES: Final = """
 SELECT array_agg(start_offset) AS start_offset, array_agg(end_offset) AS end_offset,
        array_agg(messages) AS messages, array_agg(event_rows) AS event_rows,
+       array_agg(messages - event_rows - rejects - duplicates) AS elsewhere,
        array_agg(first_ts) AS first_ts, array_agg(last_ts) AS last_ts
   FROM (SELECT * FROM ingest_batch
          WHERE topic_id = $1 AND kafka_partition = $2 AND first_ts < $4 AND last_ts >= $3
@@ -25,6 +26,7 @@ _LINE_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "end_offset": pl.Int64,
     "messages": pl.Int64,
     "event_rows": pl.Int64,
+    "elsewhere": pl.Int64,  # messages in whose place others came from files
     "first_ts": pl.Datetime("us", "UTC"),
     "last_ts": pl.Datetime("us", "UTC"),
 }
@@ -117,7 +119,7 @@ async def lines_of(
     """The ledger's lines that begin within the offsets and whose batches hold anything of a
     window, in order.
 
-    Columns: start_offset, end_offset, messages, event_rows, first_ts, last_ts.
+    Columns: start_offset, end_offset, messages, event_rows, elsewhere, first_ts, last_ts.
     """
     row = await pool.fetchrow(_LINES, topic_id, partition, *window, *offsets)
     columns = {name: (row[name] if row else None) or [] for name in _LINE_SCHEMA}

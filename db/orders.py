@@ -80,7 +80,7 @@ def decide(
         inside = order in old
         outside = others.get(order) if inside else first
         candidates = [*claims[:1], *([outside] if outside else [])]
-        winner = min(candidates, key=lambda claim: claim.offset, default=None)
+        winner = _first(candidates)
         verdict.uncounted.extend(each.offset for each in claims if each != winner)
         if winner is None:
             verdict.forgotten.append(order)
@@ -91,6 +91,14 @@ def decide(
             if counts_now != counted:
                 verdict.elsewhere.append((outside, counts_now))
     return verdict
+
+
+def _first(claims: list[Claim]) -> Claim | None:
+    """In the log's order; events that came from files stand below it, there only time can tell."""
+    by_time = any(claim.offset < 0 for claim in claims)
+    if by_time:
+        return min(claims, key=lambda claim: (claim.ts, claim.offset), default=None)
+    return min(claims, key=lambda claim: claim.offset, default=None)
 
 
 async def firsts_of(connection: Connection, orders: Iterable[Order]) -> dict[Order, Claim]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import asyncpg
 import typer
@@ -226,6 +226,49 @@ def demo(
 def reprocess_command(context: typer.Context) -> None:
     """The same as the command `reprocess`, whose imports the others do without."""
     _reprocess()(context.args, prog_name="footfall reprocess")
+
+
+@app.command()
+def archive(
+    out: Annotated[Path, typer.Option(help="The folder of the archive.", file_okay=False)],
+    start: Annotated[
+        str | None, typer.Option("--from", help="First date or RFC 3339 instant, UTC.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Where the window ends.")] = None,
+    partition: Annotated[int | None, typer.Option(help="Only this partition.", min=0)] = None,
+    offsets: Annotated[
+        str | None,
+        typer.Option(help="Offsets of the partition instead of a window.", metavar="FIRST:END"),
+    ] = None,
+    kind: Annotated[
+        Literal["parquet", "jsonl"], typer.Option("--format", help="zstd in both.")
+    ] = "parquet",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hold the archive against its manifest and the log.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write what the log holds of a window to files that outlive it, or verify such files."""
+    from footfall import archiving
+    from footfall.reprocessing import asked_of
+
+    if verify:
+        if not archiving.verify(out, as_json=as_json):
+            raise typer.Exit(1)
+        return
+    if offsets is not None:
+        if partition is None or start is not None or end is not None:
+            raise typer.BadParameter("--offsets needs --partition, and neither --from nor --to")
+        first, _, last = offsets.partition(":")
+        if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+            raise typer.BadParameter("--offsets is FIRST:END, half-open, as 0:100000")
+        places = (int(first), int(last))
+        archiving.write(out, None, partition, places, kind, as_json=as_json)
+    elif start is None or end is None:
+        raise typer.BadParameter("give --from and --to, or --partition and --offsets")
+    else:
+        window = asked_of(start, end, None, partition, None)
+        archiving.write(out, window, partition, None, kind, as_json=as_json)
 
 
 @app.command()

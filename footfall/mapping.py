@@ -33,7 +33,7 @@ import msgspec
 from zstandard import ZstdError
 
 from events.check import EVENT_NAME, FIELDS, ORDER_EVENTS
-from footfall.topic import opened
+from events.lines import opened
 
 Fixed = dict[str, str | int | float]
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from db.rollups import DAY
 from db.runs import Done, Slice
-from reprocess.plan import ReplayPlan
+from reprocess.plan import FileHolds, ReplayPlan
 
 output = Console()
 
@@ -44,10 +44,11 @@ SELECT change.day, change.measure, change.before, change.after, slice.replaced_a
 
 def show_plan(plan: ReplayPlan, console: Console = output) -> None:
     """For a person."""
+    _show_files(plan, console)
     table = Table("window", "partition", "offsets", "messages", "rows there now")
     for each in plan.planned:
         part = each.slice
-        ranges = f"{each.ranges[0][0]}..{each.ranges[-1][1]}"
+        ranges = f"{each.ranges[0][0]}..{each.ranges[-1][1]}" if each.ranges else "none"
         if len(each.ranges) > 1:
             ranges += f" in {len(each.ranges)} pieces"
         table.add_row(
@@ -64,6 +65,19 @@ def show_plan(plan: ReplayPlan, console: Console = output) -> None:
     )
 
 
+def _show_files(plan: ReplayPlan, console: Console) -> None:
+    if not plan.files:
+        return
+    table = Table("file", "kind", "messages", "of the window", "partitions", "event time")
+    for each in plan.files:
+        times = f"{each.first:%Y-%m-%d %H:%M} to {each.last:%Y-%m-%d %H:%M}" if each.first else ""
+        table.add_row(
+            each.path, each.kind, f"{each.messages:,}", f"{each.in_window:,}",
+            ", ".join(map(str, each.partitions)), times,
+        )  # fmt: skip
+    console.print(table)
+
+
 def plan_as_json(plan: ReplayPlan) -> dict[str, Any]:
     """For machines."""
     return {
@@ -73,6 +87,7 @@ def plan_as_json(plan: ReplayPlan) -> dict[str, Any]:
         "bytes": round(plan.messages * plan.bytes_a_message),
         "rollup_hours": plan.hours,
         "seconds": round(plan.seconds, 1),
+        "files": [_file_as_json(each) for each in plan.files],
         "slices": [
             {
                 "shard": each.shard,
@@ -94,6 +109,18 @@ def window_of(part: Slice) -> str:
     if (start.time(), end - start) == (time(), DAY):
         return f"{start:%Y-%m-%d}"
     return f"{start:%Y-%m-%d %H:%M} to {end:%H:%M}"
+
+
+def _file_as_json(each: FileHolds) -> dict[str, Any]:
+    return {
+        "path": each.path,
+        "kind": each.kind,
+        "messages": each.messages,
+        "in_window": each.in_window,
+        "partitions": list(each.partitions),
+        "first": each.first and each.first.isoformat(),
+        "last": each.last and each.last.isoformat(),
+    }
 
 
 class ProgressBar:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import math
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
@@ -18,7 +20,22 @@ from db.pools import REPLAY_SETTINGS, open_pools, shard_map
 from db.replacement import ReplacementError
 from events.enrich import Enrichment
 from events.transform import LOGIC_VERSION
+from footfall.diffing import show_diff
 from footfall.environment import Environment, configure_logging
+from footfall.reprocess_options import (
+    From,
+    Json,
+    LogicVersion,
+    MaxChange,
+    Merchant,
+    Misplaced,
+    MoreSources,
+    Parallel,
+    Partition,
+    Rate,
+    Sources,
+    To,
+)
 from footfall.reprocess_report import (
     ProgressBar,
     plan_as_json,
@@ -27,13 +44,18 @@ from footfall.reprocess_report import (
     show_result,
     show_status,
 )
+from footfall.sources import paths_of, read_into_spool
 from reprocess.cascade import cascade
+from reprocess.diff import Diff, diff
+from reprocess.file_plan import Files, plan_from_files
+from reprocess.file_source import FileSource
 from reprocess.log_source import LogSource
 from reprocess.pace import Pace
 from reprocess.plan import Asked, ReplayPlan, plan, window_of
 from reprocess.recount import Logic
 from reprocess.run import Ended, begin, carry_out, new_run
 from reprocess.settings import ReprocessSettings
+from reprocess.source import Source
 from reprocess.topic_log import RefusedError
 from reprocess.work import Work
 
@@ -45,33 +67,6 @@ app = typer.Typer(
 progress = Console(stderr=True)
 T = TypeVar("T")
 
-From = Annotated[
-    str, typer.Option("--from", help="First date or RFC 3339 instant of the window, UTC.")
-]
-To = Annotated[str, typer.Option("--to", help="Where the window ends; this is not part of it.")]
-Merchant = Annotated[int | None, typer.Option(help="Only this shop's events.", min=1)]
-Partition = Annotated[int | None, typer.Option(help="Only this partition of the topic.", min=0)]
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
-LogicVersion = Annotated[
-    int | None,
-    typer.Option(
-        "--logic-version",
-        help="Leave out days that this logic version, or a later one, has made already.",
-    ),
-]
-Rate = Annotated[float | None, typer.Option(help="Messages a second at the most.", min=1)]
-Parallel = Annotated[int, typer.Option(help="Slices at a time.", min=1, max=64)]
-Misplaced = Annotated[
-    float,
-    typer.Option(
-        help="For a bug in event time itself: how many hours it may have put events off.", min=0
-    ),
-]
-MaxChange = Annotated[
-    str | None,
-    typer.Option(help="Hold back a slice that changes any sum by more, as 20%.", metavar="PERCENT"),
-]
-
 
 @app.command("plan")
 def plan_command(
@@ -81,13 +76,30 @@ def plan_command(
     partition: Partition = None,
     logic_version: LogicVersion = None,
     misplaced_hours: Misplaced = 0.0,
+    source: Sources = None,
+    more: MoreSources = None,
+    what_if: Annotated[
+        bool, typer.Option("--diff", help="Also how the numbers would differ, from a sample.")
+    ] = False,
+    sample: Annotated[
+        str, typer.Option(help="How much of the ledger --diff reads.", metavar="PERCENT")
+    ] = "1%",
     as_json: Json = False,
 ) -> None:
     """Show what a run would read, replace and refresh. Nothing is changed."""
     settings = settings_of()
+    share = _share(sample)
+    if share is None or not 0 < share <= 1:
+        raise typer.BadParameter("--sample is more than 0% and at most 100%")
+    if what_if and source:
+        raise typer.BadParameter("--diff reads the log: leave out --source")
     asked = asked_of(start, end, merchant, partition, logic_version)
-    planned = planned_of(settings, replace(asked, misplaced=timedelta(hours=misplaced_hours)))
-    if as_json:
+    asked = replace(asked, misplaced=timedelta(hours=misplaced_hours))
+    with _reading(settings, asked, _given(source, more)) as files:
+        planned = planned_of(settings, asked, files)
+    if what_if:
+        show_diff(in_loop(_differing(settings, planned, share)), as_json=as_json)
+    elif as_json:
         print(json.dumps(plan_as_json(planned)))  # noqa: T201 - data for scripts
     else:
         show_plan(planned)
@@ -102,6 +114,8 @@ def run_command(
     logic_version: LogicVersion = None,
     max_change: MaxChange = None,
     misplaced_hours: Misplaced = 0.0,
+    source: Sources = None,
+    more: MoreSources = None,
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "",
     rate: Rate = None,
     parallel: Parallel = 2,
@@ -112,23 +126,32 @@ def run_command(
     settings = settings_of(rate, parallel)
     share = _share(max_change)
     asked = asked_of(start, end, merchant, partition, logic_version)
-    planned = planned_of(settings, replace(asked, misplaced=timedelta(hours=misplaced_hours)))
-    if not planned.planned:
-        progress.print("Nothing to do: no event of the window is in the ledger.")
-        return
-    if not as_json:
-        show_plan(planned, progress)
-    if not yes and not typer.confirm("Run it?", err=True):
-        raise typer.Exit(1)
-    run = new_run(planned, settings, LOGIC_VERSION, max_change=share, reason=reason)
+    asked = replace(asked, misplaced=timedelta(hours=misplaced_hours))
+    paths = _given(source, more)
+    with _reading(settings, asked, paths) as files:
+        planned = planned_of(settings, asked, files)
+        if not planned.planned:
+            progress.print("Nothing to do: no event of the window is in the ledger.")
+            return
+        if not as_json:
+            show_plan(planned, progress)
+        if not yes and not typer.confirm("Run it?", err=True):
+            raise typer.Exit(1)
+        how = {
+            "max_change": share,
+            "reason": reason,
+            "sources": [str(each.resolve()) for each in paths],
+        }
+        run = new_run(planned, settings, LOGIC_VERSION, **how)
 
-    async def work() -> Ended:
-        async with opened(settings) as (pools, _):
-            await begin(pools, run, planned)
-            return await _carry_out(pools, settings, run, planned.messages)
+        async def work() -> Ended:
+            async with opened(settings) as (pools, _):
+                await begin(pools, run, planned)
+                return await _carry_out(pools, settings, run, planned.messages, files)
 
-    progress.print(f"run {run.run_id}", highlight=False)
-    _conclude(settings, run.run_id, in_loop(work()), as_json=as_json)
+        progress.print(f"run {run.run_id}", highlight=False)
+        ended = in_loop(work())
+    _conclude(settings, run.run_id, ended, as_json=as_json)
 
 
 @app.command()
@@ -146,7 +169,7 @@ def resume(
     settings = settings_of(rate, parallel)
     share = _share(max_change)
 
-    async def work() -> tuple[str, Ended]:
+    async def take_up() -> runs.Run:
         async with opened(settings) as (pools, _):
             chosen = run_id or await _only_unfinished(pools)
             found = [each for pool in pools if (each := await runs.find(pool, chosen))]
@@ -162,11 +185,18 @@ def resume(
                     await runs.cancel(pool, chosen)
                 if share is not None:
                     await runs.set_max_change(pool, chosen, share)
-            run = await _run_of(pools, chosen)
-            return chosen, await _carry_out(pools, settings, run, None)
+            return await _run_of(pools, chosen)
 
-    chosen, ended = in_loop(work())
-    _conclude(settings, chosen, ended, as_json=as_json)
+    async def work(run: runs.Run, files: Files | None) -> Ended:
+        async with opened(settings) as (pools, _):
+            return await _carry_out(pools, settings, run, None, files)
+
+    run = in_loop(take_up())
+    asked = Asked(run.window_start, run.window_end, run.merchant_id, misplaced=run.misplaced)
+    sources = [] if cancel else [Path(each) for each in run.sources]  # rollups need no files
+    with _reading(settings, asked, sources) as files:
+        ended = in_loop(work(run, files))
+    _conclude(settings, run.run_id, ended, as_json=as_json)
 
 
 @app.command()
@@ -233,13 +263,39 @@ def asked_of(
     return Asked(*window, merchant, partition, older_than_logic=logic_version)
 
 
-def planned_of(settings: ReprocessSettings, asked: Asked) -> ReplayPlan:
+def planned_of(settings: ReprocessSettings, asked: Asked, files: Files | None = None) -> ReplayPlan:
     async def work() -> ReplayPlan:
         async with opened(settings) as (pools, shards):
+            if files is not None:
+                return await plan_from_files(settings, pools, shards, asked, files)
             return await plan(settings, pools, shards, asked)
 
     with progress.status("planning …"):
         return in_loop(work())
+
+
+def _given(source: list[Path] | None, more: list[Path] | None) -> list[Path]:
+    if source is None and more:
+        raise typer.BadParameter(f"unexpected argument {more[0]}")
+    return [*(source or []), *(more or [])]
+
+
+@contextmanager
+def _reading(
+    settings: ReprocessSettings, asked: Asked, given: list[Path]
+) -> Iterator[Files | None]:
+    """The files of --source, laid out to be read; None where the log is."""
+    if not given:
+        yield None
+        return
+
+    async def found() -> tuple[list[Path], dict[int, int]]:
+        async with opened(settings) as (_, shards):
+            return paths_of(given), shards
+
+    paths, shards = in_loop(found())
+    with read_into_spool(settings, shards, asked, paths, run=in_loop, console=progress) as files:
+        yield files
 
 
 async def _only_unfinished(pools: list[asyncpg.Pool]) -> str:
@@ -258,12 +314,31 @@ async def _run_of(pools: list[asyncpg.Pool], run_id: str) -> runs.Run:
     raise RefusedError(f"there is no run {run_id}")
 
 
+async def _differing(settings: ReprocessSettings, planned: ReplayPlan, share: float) -> Diff:
+    run = new_run(planned, settings, LOGIC_VERSION)
+    source = open_log(settings)
+    try:
+        async with opened(settings) as (pools, _):
+            with ProgressBar(math.ceil(planned.messages * share)) as bar:
+                work = Work(run, logic_of(settings), Pace(settings.messages_per_s, bar.read))
+                return await diff(pools, source, work, planned, share)
+    finally:
+        await source.close()
+
+
 async def _carry_out(
-    pools: list[asyncpg.Pool], settings: ReprocessSettings, run: runs.Run, messages: int | None
+    pools: list[asyncpg.Pool],
+    settings: ReprocessSettings,
+    run: runs.Run,
+    messages: int | None,
+    files: Files | None,
 ) -> Ended:
+    def open_source() -> Source:
+        return FileSource(files.spool, files.told) if files else open_log(settings)
+
     with ProgressBar(messages) as bar:
         work = Work(run, logic_of(settings), Pace(settings.messages_per_s, bar.read))
-        return await carry_out(pools, settings, work, lambda: open_log(settings), bar)
+        return await carry_out(pools, settings, work, open_source, bar)
 
 
 def logic_of(settings: ReprocessSettings) -> Logic:

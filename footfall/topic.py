@@ -1,16 +1,14 @@
 """The topic: made as the contract wants it, and filled from files."""
 
-import gzip
-import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-import msgspec
-import zstandard
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+
+from events.lines import key_of, lines_of
 
 YEAR_MS: Final = 366 * 86_400_000
 
@@ -95,30 +93,6 @@ class TopicWriter:
             self.failed = error
 
 
-class _Keyed(msgspec.Struct):
-    merchant_id: int
-
-
-_keyed = msgspec.json.Decoder(_Keyed).decode
-
-
-def key_of(line: bytes) -> bytes:
-    """A message's key: its merchant, or nothing where it names none (it will be a reject)."""
-    try:
-        return str(_keyed(line).merchant_id).encode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return b""
-
-
-def lines_of(path: Path) -> Iterator[bytes]:
-    """The lines of a file, plain, .gz or .zst, without their ends; empty ones left out."""
-    with opened(path) as file:
-        for line in file:
-            stripped = line.rstrip(b"\r\n")
-            if stripped:
-                yield stripped
-
-
 def messages_of(path: Path) -> Iterator[tuple[bytes, bytes]]:
     """The lines of a file as messages, each with its key."""
     for line in lines_of(path):
@@ -139,14 +113,3 @@ def load(
             tick(count)
     writer.flush()
     return count
-
-
-def opened(path: Path) -> IO[bytes]:
-    """A file for reading, unpacked where its name ends in .gz or .zst."""
-    match path.suffix:
-        case ".gz":
-            return io.BufferedReader(gzip.GzipFile(path))
-        case ".zst":
-            return io.BufferedReader(zstandard.open(path, "rb"))
-        case _:
-            return path.open("rb")

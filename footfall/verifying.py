@@ -9,13 +9,9 @@ import typer
 from rich.table import Table
 
 from events.transform import LOGIC_VERSION
+from footfall.reprocess_options import From, Json, Merchant, Partition, To
 from footfall.reprocess_report import ProgressBar, output, window_of
 from footfall.reprocessing import (
-    From,
-    Json,
-    Merchant,
-    Partition,
-    To,
     app,
     asked_of,
     in_loop,

@@ -3,20 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from operator import methodcaller
 from typing import Final
 
-import numpy as np
+import polars as pl
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from db import history
 from db.history import Offsets
 from events.batch import Messages
 from ingester.consume import as_columns
+from reprocess.archive_files import Kept
 
 AT_ONCE: Final = 10_000
 BATCH: Final = 50_000
 SILENT_S: Final = 60.0
 _error: Final = methodcaller("error")
+_key: Final = methodcaller("key")
+_offset: Final = methodcaller("offset")
 
 
 class LogSource:
@@ -47,23 +52,40 @@ class LogSource:
         await self._on_thread(self._consumer.close)
         self._thread.shutdown()
 
+    def end(self, partition: int) -> int:
+        """The ledger knows all that is read here."""
+        return 0
+
+    async def ranges(
+        self, partition: int, window: tuple[datetime, datetime], lines: pl.DataFrame
+    ) -> list[Offsets]:
+        """Where the ledger says that anything of the window is."""
+        return history.ranges_of(lines)
+
     async def read(self, partition: int, ranges: Sequence[Offsets]) -> AsyncIterator[Messages]:
         """Every message of these ranges, in order, in batches of about 50,000.
 
         Raises:
             KafkaException: the log no longer holds a range, or does not answer.
         """
-        held: list[Messages] = []
+        async for kept in self.read_with_keys(partition, ranges):
+            yield kept.messages
+
+    async def read_with_keys(
+        self, partition: int, ranges: Sequence[Offsets]
+    ) -> AsyncIterator[Kept]:
+        """The same, each message with its key."""
+        held: list[Message] = []
         for start, end in ranges:
             async for part in self._range(partition, start, end):
-                held.append(part)
-                if sum(map(len, held)) >= BATCH:
-                    yield Messages.joined(held)
+                held += part
+                if len(held) >= BATCH:
+                    yield _kept(held)
                     held = []
         if held:
-            yield Messages.joined(held)
+            yield _kept(held)
 
-    async def _range(self, partition: int, start: int, end: int) -> AsyncIterator[Messages]:
+    async def _range(self, partition: int, start: int, end: int) -> AsyncIterator[list[Message]]:
         place = TopicPartition(self._topic, partition, start)
         await self._on_thread(lambda: self._consumer.assign([place]))
         silent, at = 0.0, start
@@ -78,12 +100,9 @@ class LogSource:
             if silent >= SILENT_S:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             if good:
-                columns = as_columns(good)
-                within = columns.offsets < end
-                if within.any():
-                    yield columns if within.all() else columns.take(np.flatnonzero(within))
-                at = int(columns.offsets[-1]) + 1
+                at = _offset(good[-1]) + 1
                 at_end = at_end or at >= end
+                yield good if at <= end else [each for each in good if _offset(each) < end]
             if at_end:
                 return
 
@@ -102,3 +121,7 @@ def _sorted_out(messages: list[Message]) -> tuple[list[Message], bool]:
         if error.code() != KafkaError._PARTITION_EOF:
             raise KafkaException(error)
     return [m for m, error in zip(messages, errors, strict=True) if error is None], True
+
+
+def _kept(messages: list[Message]) -> Kept:
+    return Kept(as_columns(messages), list(map(_key, messages)))

@@ -61,6 +61,19 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class FileHolds:
+    """What one file holds, and how much of it is of the window."""
+
+    path: str
+    kind: str  # `archive` or `service log`
+    messages: int
+    in_window: int
+    partitions: tuple[int, ...]
+    first: datetime | None  # event time
+    last: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayPlan:
     """All that a run would do, in the order in which it would do it."""
 
@@ -70,6 +83,7 @@ class ReplayPlan:
     bytes_a_message: float
     messages_per_s: float
     rate_is_measured: bool
+    files: tuple[FileHolds, ...] = ()  # read instead of the log
 
     @property
     def messages(self) -> int:
@@ -99,12 +113,12 @@ async def plan(
         RefusedError: the log does not hold the window any more, or is not what it was.
         KafkaException: the log does not answer.
     """
-    partitions = _partitions(asked, shards)
+    partitions = partitions_of(asked, shards)
     log = TopicLog(settings)
     try:
         topic_id = log.topic_id()
         log.check_kept()
-        await _check_topic(pools, shards, topic_id, partitions, asked)
+        await check_topic(pools, shards, topic_id, partitions, asked)
         planned: list[Planned] = []
         for partition in partitions:
             pool = pools[shards[partition]]
@@ -119,13 +133,50 @@ async def plan(
         size = log.bytes_a_message(planned[0].slice.partition, planned[0].ranges) if planned else 0
     finally:
         log.close()
+    return ReplayPlan(asked, topic_id, in_order(planned), size, *await rate_of(pools))
+
+
+def in_order(planned: Sequence[Planned]) -> tuple[Planned, ...]:
+    """A day after the other."""
+    return tuple(sorted(planned, key=lambda each: (each.slice.start, each.slice.partition)))
+
+
+async def rate_of(pools: Sequence[asyncpg.Pool]) -> tuple[float, bool]:
+    """Messages a second, and whether the last run's."""
     rates = [rate for pool in pools if (rate := await pool.fetchval(_RATE))]
-    rate = float(max(rates, default=GUESSED_PER_S))
-    ordered = sorted(planned, key=lambda each: (each.slice.start, each.slice.partition))
-    return ReplayPlan(asked, topic_id, tuple(ordered), size, rate, bool(rates))
+    return float(max(rates, default=GUESSED_PER_S)), bool(rates)
 
 
-def _partitions(asked: Asked, shards: dict[int, int]) -> list[int]:
+async def days_of(
+    pool: asyncpg.Pool, partition: int, asked: Asked
+) -> list[tuple[datetime, datetime]]:
+    """The window in UTC days, without those that the logic asked for has made already."""
+    done: set[object] = set()
+    if asked.older_than_logic is not None:
+        rows = await pool.fetch(_DAYS_OF_LOGIC, partition, asked.older_than_logic)
+        done = {row["day"] for row in rows}
+    found, start = [], asked.start
+    while start < asked.end:
+        midnight = start.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
+        if start.date() not in done:
+            found.append((start, min(midnight, asked.end)))
+        start = midnight
+    return found
+
+
+async def rows_now(pool: asyncpg.Pool, part: Slice, merchant_id: int | None) -> int:
+    """The events that stand in a slice."""
+    values = (part.partition, part.start, part.end, merchant_id)
+    found: int = await pool.fetchval(_ROWS, *values)
+    return found
+
+
+def partitions_of(asked: Asked, shards: dict[int, int]) -> list[int]:
+    """The partitions that are meant.
+
+    Raises:
+        RefusedError: there are none.
+    """
     if not shards:
         raise RefusedError("the shard map is empty: run `footfall migrate`")
     partitions = sorted(shards)
@@ -143,13 +194,18 @@ def _partitions(asked: Asked, shards: dict[int, int]) -> list[int]:
     return partitions
 
 
-async def _check_topic(
+async def check_topic(
     pools: Sequence[asyncpg.Pool],
     shards: dict[int, int],
     topic_id: str,
     partitions: Sequence[int],
     asked: Asked,
 ) -> None:
+    """All of the window must have come from one topic.
+
+    Raises:
+        RefusedError: some of it came from another.
+    """
     for number, pool in enumerate(pools):
         here = [partition for partition in partitions if shards[partition] == number]
         others = await history.other_topics(pool, topic_id, here, (asked.start, asked.end))
@@ -165,33 +221,25 @@ async def _slices(
 ) -> list[tuple[Slice, tuple[Offsets, ...], int, int]]:
     """A partition's slices: UTC days, cut into hours where a day is too large for one
     transaction."""
-    done: set[object] = set()
-    if asked.older_than_logic is not None:
-        rows = await pool.fetch(_DAYS_OF_LOGIC, partition, asked.older_than_logic)
-        done = {row["day"] for row in rows}
     found = []
-    start = asked.start
-    while start < asked.end:
-        midnight = start.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
-        end = min(midnight, asked.end)
-        if start.date() not in done:
-            reach = (start - asked.misplaced, end + asked.misplaced)
-            lines = await history.lines_of(pool, topic_id, partition, reach, (0, 2**62))
-            for low, high in _cut(start, end, int(lines["messages"].sum()), settings):
-                reaches = pl.col("first_ts") < high + asked.misplaced
-                within = lines.filter(reaches & (pl.col("last_ts") >= low - asked.misplaced))
-                if not within.is_empty():
-                    rows = await pool.fetchval(_ROWS, partition, low, high, asked.merchant_id)
-                    ranges = tuple(history.ranges_of(within))
-                    count = int(within["messages"].sum())
-                    found.append((Slice(partition, low, high), ranges, count, rows))
-        start = end
+    for start, end in await days_of(pool, partition, asked):
+        reach = (start - asked.misplaced, end + asked.misplaced)
+        lines = await history.lines_of(pool, topic_id, partition, reach, (0, 2**62))
+        for low, high in cut(start, end, int(lines["messages"].sum()), settings):
+            reaches = pl.col("first_ts") < high + asked.misplaced
+            within = lines.filter(reaches & (pl.col("last_ts") >= low - asked.misplaced))
+            if not within.is_empty():
+                part = Slice(partition, low, high)
+                rows = await rows_now(pool, part, asked.merchant_id)
+                count = int(within["messages"].sum())
+                found.append((part, tuple(history.ranges_of(within)), count, rows))
     return found
 
 
-def _cut(
+def cut(
     start: datetime, end: datetime, messages: int, settings: ReprocessSettings
 ) -> list[tuple[datetime, datetime]]:
+    """A day, or a part of it, in pieces that fit in memory."""
     parts = next((p for p in _PARTS if messages <= p * settings.slice_messages), _PARTS[-1])
     step = DAY / parts
     edges = [start]

@@ -47,9 +47,9 @@ async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, part: Sl
     run, window = work.run, work.logic.dedupe_window
     scope = Scope(part.partition, part.start, part.end, run.merchant_id)
     upto = await history.next_offset(pool, run.topic, part.partition) or 0
-    # Files hold a window as a whole: whatever stands there goes.
-    first_offsets = EVERYTHING if run.sources else (EVERYTHING[0], upto)
-    first = await read_pass(pool, source, work, scope, first_offsets)
+    # An archive may hold what the log lost unread. What live ingest adds from here on stays.
+    upto = max(upto, source.end(part.partition))
+    first = await read_pass(pool, source, work, scope, (EVERYTHING[0], upto))
     work.reach("after_recount")
     async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         if run.sources:
@@ -78,14 +78,15 @@ async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, part: Sl
 async def read_pass(
     pool: Askable, source: Source, work: Work, scope: Scope, offsets: Offsets
 ) -> Pass:
-    """The messages that the ledger says hold anything of the scope, of a range of offsets."""
+    """The messages that hold anything of the scope, of a range of offsets."""
     topic_id, window = work.run.topic_id, scope.window
     reach = (scope.start - work.run.misplaced, scope.end + work.run.misplaced)
     lines = await history.lines_of(pool, topic_id, scope.partition, reach, offsets)
     place = Place(scope.partition, *window, scope.merchant_id, *offsets)
     held = await history.held_places(pool, topic_id, place)
     known = scope.with_held(held)
-    recounted = await recount(source, known, history.ranges_of(lines), work.logic, work.pace)
+    ranges = await source.ranges(scope.partition, reach, lines)
+    recounted = await recount(source, known, ranges, work.logic, work.pace)
     return Pass(known, offsets, lines, held, recounted)
 
 

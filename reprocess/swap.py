@@ -1,8 +1,8 @@
 """One pass within the transaction of a slice: what messages become, in the place of what stands."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final, cast
+from datetime import timedelta
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from db.replacement import Changes, ReplacementError
 from db.runs import Done
 from ingester.batch import Outcome
 from ingester.load import days_of, uncounted
-from reprocess.deltas import Places, deltas_of, lines_that_differ, places_of
+from reprocess.deltas import Places, deltas_of, lines_that_differ, per_line, places_of
 from reprocess.recount import Recounted, Scope
 from reprocess.work import Work
 
@@ -122,19 +122,27 @@ async def _take_old(connection: Connection, work: Work, part: Pass, outcome: Out
         _check_ledger(part, old)
     known = [old, places_of(part.held.rejects), places_of(part.held.repeats)]
     moved = np.setdiff1d(_offsets_of(outcome), np.concatenate(known))
-    if moved.size == 0 or part.lines.is_empty():
+    if moved.size == 0:
         return old
-    low = cast("datetime", part.lines["first_ts"].min())
-    high = cast("datetime", part.lines["last_ts"].max())
-    elsewhere = Place(scope.partition, low, high + _MOMENT)
-    both = await replacement.take_old(connection, elsewhere, moved.tolist())
-    missing = old.size + moved.size - len(both)
-    if missing and not work.mend:
+    misplaced = work.run.misplaced
+    times = [scope.start - misplaced, scope.end + misplaced]
+    times += [t for name in ("first_ts", "last_ts") for t in part.lines[name].to_list()]
+    elsewhere = Place(scope.partition, min(times), max(times) + _MOMENT)
+    both = np.asarray(await replacement.take_old(connection, elsewhere, moved.tolist()), np.int64)
+    if not work.mend:
+        _check_missing(part, np.setdiff1d(moved, both))
+    return both
+
+
+def _check_missing(part: Pass, missing: Places) -> None:
+    """A message that the ledger counts must stand somewhere, unless files took its place."""
+    elsewhere = np.maximum(part.lines["elsewhere"].to_numpy(), 0)
+    lost = per_line(part.lines, missing) - elsewhere
+    if (lost > 0).any():
         raise ReplacementError(
-            f"partition {scope.partition}: {missing} messages are neither rows nor rejects nor "
-            "repeats; `reprocess verify --repair` shows where and mends it"
+            f"partition {part.scope.partition}: {lost[lost > 0].sum()} messages are neither rows "
+            "nor rejects nor repeats; `reprocess verify --repair` shows where and mends it"
         )
-    return np.asarray(both, np.int64)
 
 
 def _check_ledger(part: Pass, old: Places) -> None:

@@ -60,7 +60,7 @@ class TopicLog:
         Raises:
             RefusedError: some are not.
         """
-        low, high = self._bounds(each.partition)
+        low, high = self.bounds(each.partition)
         if ranges[0][0] < low:
             raise RefusedError(
                 f"partition {each.partition}, {each.start:%Y-%m-%d}: offsets {ranges[0][0]} to "
@@ -73,7 +73,8 @@ class TopicLog:
                 f"{ranges[-1][1]}: it was truncated"
             )
 
-    def _bounds(self, partition: int) -> Offsets:
+    def bounds(self, partition: int) -> Offsets:
+        """The first offset that the log still holds, and the one that it will give next."""
         if partition not in self._known:
             place = TopicPartition(self._topic, partition)
             self._known[partition] = self._consumer.get_watermark_offsets(place, timeout=30)

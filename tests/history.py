@@ -102,9 +102,14 @@ def differences(found: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> li
 
 
 def reprocess(world: World, *words: str, code: int = 0) -> Any:
-    """`reprocess WORDS --json`."""
+    """`reprocess WORDS`: what it says as JSON, or else to people."""
+    return command(world, "reprocess", *words, code=code)
+
+
+def command(world: World, *words: str, code: int = 0) -> Any:
+    """`footfall WORDS`: what it says as JSON, or else to people."""
     done = subprocess.run(
-        [sys.executable, "-m", "footfall", "reprocess", *words],
+        [sys.executable, "-m", "footfall", *words],
         cwd=ROOT,
         env={**__import__("os").environ, **world.environment},
         capture_output=True,
