@@ -71,6 +71,29 @@ UPDATE ingest_batch AS line
    AND line.start_offset = delta.start_offset
 """
 
+_PER_LINE: Final = """
+SELECT line.start_offset, count(*) AS n
+  FROM {table} AS held
+  JOIN unnest($3::int8[], $4::int8[]) AS line (start_offset, end_offset)
+    ON line.start_offset = ($3::int8[])[width_bucket(held.log_offset, $3::int8[])]
+ WHERE held.log_offset < line.end_offset AND held.kafka_partition = $2 {only}
+ GROUP BY 1
+"""
+_TIMED: Final = "AND held.ts >= $5 AND held.ts <= $6"
+_RECOUNT: Final = f"""
+UPDATE ingest_batch AS line
+   SET event_rows = coalesce(events.n, 0), item_rows = coalesce(items.n, 0),
+       rejects = coalesce(rejects.n, 0), duplicates = coalesce(repeats.n, 0)
+  FROM unnest($3::int8[]) AS asked (start_offset)
+  LEFT JOIN ({_PER_LINE.format(table="events", only=_TIMED)}) AS events USING (start_offset)
+  LEFT JOIN ({_PER_LINE.format(table="event_items", only=_TIMED)}) AS items USING (start_offset)
+  LEFT JOIN ({_PER_LINE.format(table="rejected_event", only="AND held.topic_id = $1")}) AS rejects
+ USING (start_offset)
+  LEFT JOIN ({_PER_LINE.format(table="duplicate_event", only="")}) AS repeats USING (start_offset)
+ WHERE line.topic_id = $1 AND line.kafka_partition = $2
+   AND line.start_offset = asked.start_offset
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -176,6 +199,23 @@ async def adjust_lines(
     names = ("start_offset", "events", "items", "rejects", "repeats", "low", "high")
     columns = [deltas.get_column(name).to_list() for name in names]
     await connection.execute(_ADJUST, topic_id, partition, *columns)
+
+
+async def recount_lines(
+    connection: Connection, topic_id: str, partition: int, lines: pl.DataFrame
+) -> None:
+    """Let lines of the ledger, in order, say what the tables hold of them."""
+    if lines.is_empty():
+        return
+    await connection.execute(
+        _RECOUNT,
+        topic_id,
+        partition,
+        lines["start_offset"].to_list(),
+        lines["end_offset"].to_list(),
+        lines["first_ts"].min(),
+        lines["last_ts"].max(),
+    )
 
 
 async def take_fence(connection: Connection, topic: str, partition: int) -> int:

@@ -109,6 +109,9 @@ async def swap(connection: Connection, work: Work, part: Pass, outcome: Outcome)
     }
     deltas = deltas_of(part.lines, before, beside.outcome)
     await history.adjust_lines(connection, run.topic_id, scope.partition, deltas)
+    if work.mend:
+        # What was lost or doubled was never counted off the ledger: its lines are counted anew.
+        await history.recount_lines(connection, run.topic_id, scope.partition, part.lines)
     await note_days(connection, days_of(beside.outcome.rows), run.logic_version)
     return Done(part.recounted.messages, beside.changes, sums)
 

@@ -81,6 +81,11 @@ def test_verify_finds_what_differs_and_repairs_exactly_that(
         assert {row["merchant_id"] for row in rows} == {1, 2, 3}
         assert reprocess(world, "verify", *days(-5, 1), "--repair", "--json")["agrees"]
         assert differences(everything(world), wanted) == []
+        with psycopg.connect(world.shards[0]) as connection:
+            ledger = connection.execute(
+                "SELECT sum(event_rows)::int8, sum(item_rows)::int8 FROM ingest_batch"
+            ).fetchone()
+        assert ledger == (len(wanted["events"]), len(wanted["event_items"]))
 
 
 def test_a_rollup_that_lost_rows_without_a_trace_is_found_and_mended(
