@@ -117,7 +117,8 @@ def migrate_command() -> None:
 @app.command()
 def ingest(
     telemetry_port: Annotated[
-        int | None, typer.Option(help="Serve Prometheus telemetry on this port.")
+        int | None,
+        typer.Option(help="Serve Prometheus telemetry on this port, once it ingests."),
     ] = None,
 ) -> None:
     """Read the topic into the shards until stopped. Several may run: they share the work."""
@@ -126,15 +127,17 @@ def ingest(
     from ingester.pipeline import Pipeline
 
     configure_logging()
-    settings = Environment.read().ingest_settings()
-    if telemetry_port is not None:
-        start_http_server(telemetry_port, "127.0.0.1")
+    environment = Environment.read()
+    settings = environment.ingest_settings()
+    port = telemetry_port or environment.telemetry_port
+
+    def ready() -> None:
+        if port is not None:  # not before: that the port answers is how others know we are ready
+            start_http_server(port, environment.telemetry_host)
+        print(f"ingesting {settings.topic}", flush=True)  # noqa: T201 - the ready line
 
     async def run() -> None:
-        pipeline = Pipeline(
-            settings,
-            ready=lambda: print(f"ingesting {settings.topic}", flush=True),  # noqa: T201 - the ready line
-        )
+        pipeline = Pipeline(settings, ready=ready)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, pipeline.stop)
