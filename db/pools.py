@@ -29,6 +29,9 @@ REPLAY_SETTINGS: Final = {
     "lock_timeout": "60s",
     "jit": "off",
 }
+# An ingester's commit need not wait for the disk: should the server lose it, the offset goes with
+# the rows, and both are read again from the log.
+INGEST_SETTINGS: Final = {**WRITER_SETTINGS, "synchronous_commit": "off"}
 READER_SETTINGS: Final = {
     "application_name": "footfall-api",
     "timezone": "UTC",

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 
 from db import ledger
 from db.errors import kind_of
-from db.pools import WRITER_SETTINGS, open_pools, shard_map
+from db.pools import INGEST_SETTINGS, open_pools, shard_map
 from db.refresh import refresh_late
 from events.batch import Messages
 from events.enrich import Enrichment
@@ -164,7 +164,7 @@ class Pipeline:
             Exception: whatever ends a lane; the process should start afresh.
         """
         settings = self._settings
-        pools = await open_pools(settings.shards, WRITER_SETTINGS, size=4)
+        pools = await open_pools(settings.shards, INGEST_SETTINGS, size=4)
         self._pools = pools
         self._map = await shard_map(pools[0])
         self._shard_of = np.full(max(self._map, default=-1) + 1, -1)

@@ -52,9 +52,7 @@ def test_a_halted_partition_is_told_whoever_halted_it(world: World) -> None:
     with footfall(*words, environment=world.environment) as process:
         process.wait_for("ingesting")
         wait_until(
-            lambda: (
-                gauges(port).get("footfall_shard_halted_partitions", {}) == {"0": 0, "1": 1}
-            ),
+            lambda: gauges(port).get("footfall_shard_halted_partitions", {}) == {"0": 0, "1": 1},
             30,
             "the halted partition is not told",
         )
