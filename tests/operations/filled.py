@@ -1,8 +1,10 @@
 """A shard with a week of simulated shops in it, as an ingester would have left it."""
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import numpy as np
 
 from db.ledger import Span, held_offsets
@@ -35,5 +37,10 @@ async def fill(dsn: str, events: int) -> None:
     span = Span(0, 0, count, datetime.now(UTC))
     ready = Ready(Batch(read, (span,)), process(read, limits=Limits(), enrichment=Enrichment()))
     await Loader(pool, "filled", timedelta(minutes=15)).load(ready)
-    await refresh_late(pool)
+    while True:
+        try:
+            await refresh_late(pool)
+            break
+        except asyncpg.LockNotAvailableError:  # the server's own policy is refreshing it
+            await asyncio.sleep(0.2)
     pool.terminate()
