@@ -81,11 +81,11 @@ def write(logs: Path, merchants: list[int], count: int) -> set[str]:
 def logged(bootstrap: str) -> list[tuple[int, bytes, str, int]]:
     """Partition, key, event id and merchant of every message."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "log_level": 0})
-    found, ends = [], {}
-    for partition in range(PARTITIONS):
-        ends[partition] = consumer.get_watermark_offsets(
-            TopicPartition("edge.events", partition), timeout=20
-        )[1]
+    found: list[tuple[int, bytes, str, int]] = []
+    ends: dict[int, int] = {}
+    for each in range(PARTITIONS):
+        place = TopicPartition("edge.events", each)
+        ends[each] = consumer.get_watermark_offsets(place, timeout=20)[1]
     consumer.assign([TopicPartition("edge.events", p, 0) for p, end in ends.items() if end])
     while len(found) < sum(ends.values()):
         for message in consumer.consume(1000, 1):
