@@ -246,6 +246,45 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command("size")
+def size_command(
+    events_per_day: Annotated[float, typer.Option(help="As 10e9.", min=1)],
+    questions_per_day: Annotated[float, typer.Option(help="As 100e6.", min=0)] = 0,
+    days: Annotated[int, typer.Option(help="How long raw events are kept.", min=1)] = 365,
+    peak: Annotated[float, typer.Option(help="The busiest hour over the mean.", min=1)] = 2.0,
+    shard_cores: Annotated[int, typer.Option(help="Of one database server.", min=1)] = 32,
+    shard_disk_tb: Annotated[float, typer.Option(help="Of one database server.")] = 15,
+    broker_disk_tb: Annotated[float, typer.Option(help="Of one broker.")] = 15,
+    price_core: Annotated[float | None, typer.Option(help="Of a core, a month.")] = None,
+    price_gb: Annotated[float | None, typer.Option(help="Of a gigabyte, a month.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How many machines a load needs, from what the benchmarks measured."""
+    import dataclasses
+
+    from footfall.size import Demand, Machines, figures, size
+
+    needed = size(
+        Demand(events_per_day, questions_per_day, days, peak),
+        Machines(
+            broker_disk_tb=broker_disk_tb,
+            shard_cores=shard_cores,
+            shard_disk_tb=shard_disk_tb,
+            price_core=price_core,
+            price_gb=price_gb,
+        ),
+        figures(),
+    )
+    told = dataclasses.asdict(needed)
+    if not as_json:
+        told = {
+            name.replace("_", " "): f"{value:,.1f}" if isinstance(value, float) else value
+            for name, value in told.items()
+            if value is not None
+        }
+    _tell(told, as_json=as_json)
+
+
 @merchants.command("create")
 def create_merchant(
     name: str, timezone: str = "UTC", currency: str = "EUR", as_json: Json = False

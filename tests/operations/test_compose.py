@@ -133,7 +133,7 @@ def test_the_dockerfile_is_clean_runs_as_nobody_and_installs_by_the_lock() -> No
 
 def test_what_the_dockerfile_copies_is_not_ignored() -> None:
     kept = set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
     assert packages <= kept
     assert {"pyproject.toml", "requirements.runtime.lock", "README.md", "LICENSE"} <= kept
     assert all((ROOT / name).exists() for name in kept)
