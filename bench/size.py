@@ -1,6 +1,6 @@
 """Bytes and CPU an event, where it lies and at each step; writes `footfall/figures.json`.
 
-    python -m bench.size [--merchants 50] [--events-per-merchant-day 2000] [--days 8]
+    python -m bench.size [--merchants 50] [--events-per-merchant-day 2000] [--days 4]
 
 FOOTFALL_TEST_SHARDS names a TimescaleDB server on this machine (a database of its own is made
 there); the broker is the embedded one, whose files can be weighed. CPU is that of our process and
@@ -90,8 +90,8 @@ def timed(took: Took, name: str, pid: int | None = None) -> Iterator[None]:
 async def in_database(dsn: str, messages: Messages) -> tuple[dict[str, float], Took]:
     """Bytes of rows, columns, rollups and WAL, and CPU seconds of each step."""
     took: Took = {}
-    pool = await open_pool(dsn, INGEST_SETTINGS, size=1, command_timeout=3600)
-    await pool.execute("SET statement_timeout = 0")
+    patient = {**INGEST_SETTINGS, "statement_timeout": "0"}
+    pool = await open_pool(dsn, patient, size=1, command_timeout=3600)
     await held_offsets(pool, TOPIC, "size", {0: 0})
     pid = await pool.fetchval("SELECT pg_backend_pid()")
     began = await pool.fetchval("SELECT pg_current_wal_lsn()")
@@ -160,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--merchants", type=int, default=50)
     parser.add_argument("--events-per-merchant-day", type=int, default=2_000)
-    parser.add_argument("--days", type=int, default=8)
+    parser.add_argument("--days", type=int, default=4)
     asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     if not os.environ.get("FOOTFALL_TEST_SHARDS"):

@@ -46,7 +46,7 @@ def test_every_footfall_command_exists(block: Block) -> None:
         assert why_not_footfall(words) is None
     read = set(re.findall(r'"(FOOTFALL_\w+)"', (ROOT / "footfall/environment.py").read_text()))
     for name in re.findall(r"\b(FOOTFALL_\w+)=", block.text):
-        assert name in read or name.startswith("FOOTFALL_KAFKA_OPTION_"), name
+        assert name in read or name.startswith(("FOOTFALL_KAFKA_OPTION_", "FOOTFALL_EDGE_")), name
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
