@@ -15,6 +15,7 @@ import os
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-import bench.query
+from bench.shops import alike
 from db.ledger import Span, held_offsets
 from db.migrate import migrate
 from db.pools import INGEST_SETTINGS, open_pool
@@ -165,9 +166,10 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     if not os.environ.get("FOOTFALL_TEST_SHARDS"):
         sys.exit("FOOTFALL_TEST_SHARDS is not set: the embedded database is not what is sized")
-    bench.query.MERCHANTS, bench.query.DAYS = asked.merchants, asked.days
     count = asked.merchants * asked.events_per_merchant_day * asked.days
-    messages = bench.query.messages(count)
+    values: list[bytes | None] = [*alike(asked.merchants, count, asked.days)]
+    logged = np.full(count, int(time.time() * 1000), np.int64)
+    messages = Messages(values, np.zeros(count, np.int32), np.arange(count), logged)
     log_bytes = in_kafka(messages)
     with servers.shards(1) as (dsn,):
         migrate([dsn], 1)
