@@ -40,12 +40,23 @@ def blocks(paths: list[Path]) -> Iterator[Block]:
 
 def commands_in(text: str, program: str) -> Iterator[list[str]]:
     """The words of each call of a program in a shell text, continued lines joined."""
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        while words and re.fullmatch(r"\w+=.*", words[0]):
-            words = words[1:]
-        if words and words[0] == program:
-            yield list(_before_the_next(words[1:]))
+    lines = text.replace("\\\n", " ").splitlines()
+    for number, line in enumerate(lines):
+        found = re.match(rf"\s*(?:\w+=\S*\s+)*{program}\s+(.*)", line)
+        if found:
+            rest = "\n".join([found[1], *lines[number + 1 :]])
+            yield list(_before_the_next(_words_of_the_first(rest)))
+
+
+def _words_of_the_first(text: str) -> list[str]:
+    """The words up to the first end of a line that is not within quotes."""
+    lines = text.splitlines()
+    for count in range(1, len(lines) + 1):
+        try:
+            return shlex.split("\n".join(lines[:count]), comments=True)
+        except ValueError:  # a quote is open: the next line belongs to it
+            continue
+    raise AssertionError(f"a quote is never closed: {text}")
 
 
 def _before_the_next(words: list[str]) -> Iterator[str]:

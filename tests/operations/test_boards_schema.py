@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.write import BOARDS, FOLDER
-from stack.parts import node_and_npm
+from stack.npm import node_and_npm
 
 HERE = Path(__file__).with_name("grafana")
 Check = Callable[[str, str], str]
