@@ -24,6 +24,8 @@ check: $(ready) ## style and types
 lock: $(uv) ## pin the newest versions that pyproject.toml allows
 	$(uv) pip compile --quiet pyproject.toml --group dev --universal --generate-hashes \
 		--upgrade --no-header --no-annotate --output-file requirements.lock
+	$(uv) pip compile --quiet pyproject.toml --constraint requirements.lock --universal \
+		--generate-hashes --no-header --no-annotate --output-file requirements.runtime.lock
 
 $(ready): requirements.lock pyproject.toml | $(uv)
 	VIRTUAL_ENV=$(CURDIR)/.venv $(uv) pip sync --quiet --require-hashes requirements.lock

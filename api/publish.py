@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 from confluent_kafka import KafkaError, Message, Producer
 
+from api import telemetry
 from api.spool import Record, Spool, records_of
 
 log = structlog.get_logger(__name__)
@@ -96,7 +97,9 @@ class Publisher:
         twice after a crash; its events bear ids, so that they count once."""
         while not self._closing.is_set():
             await asyncio.sleep(DRAIN_EVERY_S)
-            for segment in self.spool.segments():
+            waiting = self.spool.segments()
+            telemetry.SPOOL_BYTES.set(sum(segment.stat().st_size for segment in waiting))
+            for segment in waiting:
                 left = await self._produce(list(records_of(segment)))
                 if left:
                     break

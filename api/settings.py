@@ -14,6 +14,7 @@ class ApiSettings:
     topic: str
     shards: tuple[str, ...]
     spool_dir: Path
+    read_shards: tuple[str, ...] = ()  # one a shard, in the same order; none: the shards answer
     kafka_options: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     requests_per_minute: int = 6000

@@ -44,7 +44,9 @@ class State:
             {**WRITER_SETTINGS, "application_name": "footfall-catalogue"},
             size=2,
         )
-        readers = await open_pools(settings.shards, READER_SETTINGS, size=settings.pool_size)
+        readers = await open_pools(
+            settings.read_shards or settings.shards, READER_SETTINGS, size=settings.pool_size
+        )
         changes = [Changes(pool, settings.topic) for pool in readers]
         countries = settings.country_file
         if settings.cache_seconds:

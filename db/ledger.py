@@ -59,10 +59,6 @@ UPDATE ingest_offset AS held SET applied_until = greatest(held.applied_until, $1
    AND held.next_offset >= seen.log_end
 """
 
-_OLDEST: Final = """
-SELECT min(applied_until) FROM ingest_offset WHERE topic_id = $1 AND kafka_partition = ANY ($2)
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -179,11 +175,6 @@ async def note_halt(pool: asyncpg.Pool, topic: str, partition: int, reason: str 
 
 async def note_applied(
     pool: asyncpg.Pool, topic_id: str, seen_at: datetime, log_ends: dict[int, int]
-) -> datetime | None:
-    """At `seen_at` the log ended at `log_ends`: partitions that have come so far are fresh.
-
-    Returns the instant up to which all of these partitions are applied.
-    """
+) -> None:
+    """At `seen_at` the log ended at `log_ends`: partitions that have come so far are fresh."""
     await pool.execute(_APPLIED, seen_at, topic_id, list(log_ends), list(log_ends.values()))
-    oldest: datetime | None = await pool.fetchval(_OLDEST, topic_id, list(log_ends))
-    return oldest

@@ -16,7 +16,19 @@ COLUMNSTORE_AFTER_DAYS = 7
 # Where raw rows are gone a refresh would erase the rollup's: stay inside the retention.
 REFRESH_START_DAYS = RAW_RETENTION_DAYS - 2
 
-_READABLE = ("events", "event_items", *(rollup.name for rollup in ROLLUPS))
+_READABLE = (
+    "events",
+    "event_items",
+    *(rollup.name for rollup in ROLLUPS),
+    "ingest_offset",
+    "ingest_batch",
+    "refresh_state",
+)
+# Of a reject not the bytes nor what they say: they were never checked, and may hold anything.
+_READABLE_OF_REJECTS = (
+    *("topic_id", "kafka_partition", "log_offset", "logged_at"),
+    *("merchant_id", "reason", "field"),
+)
 
 
 def apply_policies(connection: psycopg.Connection[object], max_age_days: int = 365) -> None:
@@ -52,6 +64,10 @@ def apply_policies(connection: psycopg.Connection[object], max_age_days: int = 3
         connection.execute(
             sql.SQL("GRANT SELECT ON {} TO footfall_analyst").format(sql.Identifier(name))
         )
+    columns = sql.SQL(", ").join(map(sql.Identifier, _READABLE_OF_REJECTS))
+    connection.execute(
+        sql.SQL("GRANT SELECT ({}) ON rejected_event TO footfall_analyst").format(columns)
+    )
 
 
 def _retention_policy(connection: psycopg.Connection[object], table: str, days: int) -> None:

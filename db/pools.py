@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
 # A connection, whether it is a pool's or one's own.
@@ -28,6 +29,9 @@ REPLAY_SETTINGS: Final = {
     "lock_timeout": "60s",
     "jit": "off",
 }
+# An ingester's commit need not wait for the disk: should the server lose it, the offset goes with
+# the rows, and both are read again from the log.
+INGEST_SETTINGS: Final = {**WRITER_SETTINGS, "synchronous_commit": "off"}
 READER_SETTINGS: Final = {
     "application_name": "footfall-api",
     "timezone": "UTC",
@@ -40,14 +44,20 @@ READER_SETTINGS: Final = {
 async def open_pool(
     dsn: str, settings: dict[str, str], *, size: int, command_timeout: float = 90.0
 ) -> asyncpg.Pool:
-    """A pool on the shard's primary that does not need the shard to be there yet."""
+    """A pool that does not need the shard to be there yet.
+
+    What writes goes to the primary of the hosts that the DSN lists, whichever that is now. What
+    reads takes what the DSN's own `target_session_attrs` says, by default any of them.
+    """
     # What only reads leaves nothing in a session: a reset would double the round trips.
     keeps_clean = settings.get("default_transaction_read_only") == "on"
+    where = None if keeps_clean else SessionAttribute.primary
     return await asyncpg.create_pool(
         dsn,
         reset=_nothing_to_reset if keeps_clean else None,
         min_size=0,
         max_size=size,
+        target_session_attrs=where,
         server_settings=settings,
         command_timeout=command_timeout,
         timeout=10,

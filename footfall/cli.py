@@ -117,7 +117,8 @@ def migrate_command() -> None:
 @app.command()
 def ingest(
     telemetry_port: Annotated[
-        int | None, typer.Option(help="Serve Prometheus telemetry on this port.")
+        int | None,
+        typer.Option(help="Serve Prometheus telemetry on this port, once it ingests."),
     ] = None,
 ) -> None:
     """Read the topic into the shards until stopped. Several may run: they share the work."""
@@ -126,15 +127,17 @@ def ingest(
     from ingester.pipeline import Pipeline
 
     configure_logging()
-    settings = Environment.read().ingest_settings()
-    if telemetry_port is not None:
-        start_http_server(telemetry_port, "127.0.0.1")
+    environment = Environment.read()
+    settings = environment.ingest_settings()
+    port = telemetry_port or environment.telemetry_port
+
+    def ready() -> None:
+        if port is not None:  # not before: that the port answers is how others know we are ready
+            start_http_server(port, environment.telemetry_host)
+        print(f"ingesting {settings.topic}", flush=True)  # noqa: T201 - the ready line
 
     async def run() -> None:
-        pipeline = Pipeline(
-            settings,
-            ready=lambda: print(f"ingesting {settings.topic}", flush=True),  # noqa: T201 - the ready line
-        )
+        pipeline = Pipeline(settings, ready=ready)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, pipeline.stop)
@@ -284,6 +287,45 @@ def doctor() -> None:
     output.print(table)
     if not all(finding.well for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command("size")
+def size_command(
+    events_per_day: Annotated[float, typer.Option(help="As 10e9.", min=1)],
+    questions_per_day: Annotated[float, typer.Option(help="As 100e6.", min=0)] = 0,
+    days: Annotated[int, typer.Option(help="How long raw events are kept.", min=1)] = 365,
+    peak: Annotated[float, typer.Option(help="The busiest hour over the mean.", min=1)] = 2.0,
+    shard_cores: Annotated[int, typer.Option(help="Of one database server.", min=1)] = 32,
+    shard_disk_tb: Annotated[float, typer.Option(help="Of one database server.")] = 15,
+    broker_disk_tb: Annotated[float, typer.Option(help="Of one broker.")] = 15,
+    price_core: Annotated[float | None, typer.Option(help="Of a core, a month.")] = None,
+    price_gb: Annotated[float | None, typer.Option(help="Of a gigabyte, a month.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How many machines a load needs, from what the benchmarks measured."""
+    import dataclasses
+
+    from footfall.size import Demand, Machines, figures, size
+
+    needed = size(
+        Demand(events_per_day, questions_per_day, days, peak),
+        Machines(
+            broker_disk_tb=broker_disk_tb,
+            shard_cores=shard_cores,
+            shard_disk_tb=shard_disk_tb,
+            price_core=price_core,
+            price_gb=price_gb,
+        ),
+        figures(),
+    )
+    told = dataclasses.asdict(needed)
+    if not as_json:
+        told = {
+            name.replace("_", " "): f"{value:,.1f}" if isinstance(value, float) else value
+            for name, value in told.items()
+            if value is not None
+        }
+    _tell(told, as_json=as_json)
 
 
 @merchants.command("create")

@@ -29,12 +29,16 @@ class Environment:
 
     bootstrap: str | None
     shards: tuple[str, ...]
+    read_shards: tuple[str, ...]
     topic: str
     partitions: int
     kafka_options: dict[str, str]
     data_dir: Path | None
     api_host: str
     api_port: int
+    telemetry_host: str
+    telemetry_port: int | None
+    instance_id: str | None
     max_age_days: int
     country_file: Path | None
     trusted_proxies: tuple[str, ...]
@@ -58,12 +62,16 @@ class Environment:
         return cls(
             bootstrap=given.get("FOOTFALL_KAFKA_BOOTSTRAP"),
             shards=tuple(given.get("FOOTFALL_SHARDS", "").split()),
+            read_shards=tuple(given.get("FOOTFALL_READ_SHARDS", "").split()),
             topic=given.get("FOOTFALL_TOPIC", DEFAULT_TOPIC),
             partitions=_number(given, "FOOTFALL_PARTITIONS", 8),
             kafka_options=options,
             data_dir=Path(data_dir) if data_dir else None,
             api_host=given.get("FOOTFALL_API_HOST", "127.0.0.1"),
             api_port=_number(given, "FOOTFALL_API_PORT", 8080),
+            telemetry_host=given.get("FOOTFALL_TELEMETRY_HOST", "127.0.0.1"),
+            telemetry_port=_number(given, "FOOTFALL_TELEMETRY_PORT", 0) or None,
+            instance_id=given.get("FOOTFALL_INSTANCE_ID") or None,
             max_age_days=_number(given, "FOOTFALL_MAX_AGE_DAYS", 365),
             country_file=Path(country) if country else None,
             trusted_proxies=tuple(given.get("FOOTFALL_TRUSTED_PROXIES", "").split()),
@@ -84,6 +92,20 @@ class Environment:
                 "`footfall stack` starts one for trying things out and prints its address."
             )
         return self.shards
+
+    def readers(self) -> tuple[str, ...]:
+        """The DSNs that answer questions: the shards' replicas where they are named.
+
+        Raises:
+            EnvironmentMissingError: there are no shards, or not one replica for each.
+        """
+        shards = self.need_shards()
+        if self.read_shards and len(self.read_shards) != len(shards):
+            raise EnvironmentMissingError(
+                f"FOOTFALL_READ_SHARDS names {len(self.read_shards)} databases and "
+                f"FOOTFALL_SHARDS {len(shards)}: name one for each shard, in the same order."
+            )
+        return self.read_shards or shards
 
     def need_bootstrap(self) -> str:
         """The brokers' addresses.
@@ -107,6 +129,7 @@ class Environment:
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),
             country_file=self.country_file,
+            instance_id=self.instance_id,
         )
 
     def reprocess_settings(self, rate: float | None, parallel: int) -> ReprocessSettings:
@@ -130,6 +153,7 @@ class Environment:
             topic=self.topic,
             shards=self.need_shards(),
             country_file=self.country_file,
+            read_shards=self.readers(),
             spool_dir=root / "spool" / str(self.api_port),
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),

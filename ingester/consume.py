@@ -79,13 +79,19 @@ class TopicReader:
             **settings.kafka_options,
         }
         self._admin = AdminClient(common)
+        if settings.instance_id:
+            # The group keeps a static member's partitions for it until the session ends: long
+            # enough for a restart. It does not leave the group when it closes.
+            static = {"group.instance.id": settings.instance_id, "session.timeout.ms": 45_000}
+        else:
+            static = {"session.timeout.ms": 10_000}
         self._consumer = Consumer(
             {
                 "queued.max.messages.kbytes": 65_536,
                 "queued.min.messages": 100_000,
                 "max.poll.interval.ms": 300_000,
-                "session.timeout.ms": 10_000,
                 "check.crcs": True,
+                **static,
                 **common,
                 # What exactly-once rests on is not for an operator's options to change.
                 "group.id": f"footfall-ingest.{settings.topic}",

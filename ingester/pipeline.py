@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 
 from db import ledger
 from db.errors import kind_of
-from db.pools import WRITER_SETTINGS, open_pools, shard_map
+from db.pools import INGEST_SETTINGS, open_pools, shard_map
 from db.refresh import refresh_late
 from events.batch import Messages
 from events.enrich import Enrichment
@@ -27,6 +27,7 @@ from ingester.batch import Batch, Ready
 from ingester.consume import TopicReader
 from ingester.load import Loaded, Loader, Reach
 from ingester.settings import IngestSettings
+from ingester.watch import watch_shard
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +122,8 @@ class Lane:
         telemetry.BATCH_SECONDS.labels(self.shard).observe(seconds)
         for reason, count in loaded.rejects.group_by("reason").len().iter_rows():
             telemetry.REJECTS.labels(reason).inc(count)
+            if reason == "transform_gap":
+                telemetry.GAPS.inc(count)
         if loaded.lost:
             telemetry.LOST_FENCES.inc(len(loaded.lost))
             self.lost |= loaded.lost
@@ -161,7 +164,7 @@ class Pipeline:
             Exception: whatever ends a lane; the process should start afresh.
         """
         settings = self._settings
-        pools = await open_pools(settings.shards, WRITER_SETTINGS, size=4)
+        pools = await open_pools(settings.shards, INGEST_SETTINGS, size=4)
         self._pools = pools
         self._map = await shard_map(pools[0])
         self._shard_of = np.full(max(self._map, default=-1) + 1, -1)
@@ -177,6 +180,7 @@ class Pipeline:
             reader.on_assigned = lambda gained: self._take_up(lanes, gained)
             work = [lane.process() for lane in lanes] + [lane.load() for lane in lanes]
             work += [self._refresh(pool) for pool in pools]
+            work += [self._watch(shard, pool) for shard, pool in enumerate(pools)]
             work += [self._heartbeat(reader), self._watch_topic(reader)]
             self._say_ready()
             await self._until_stopped(reader, lanes, [asyncio.create_task(each) for each in work])
@@ -261,23 +265,26 @@ class Pipeline:
 
     async def _halt(self, partition: int, reason: str) -> None:
         log.error("partition_halted", partition=partition, reason=reason)
-        telemetry.HALTED.labels(partition).set(1)
         pool = self._pools[self._map[partition]]
         await ledger.note_halt(pool, self._settings.topic, partition, reason)
 
     async def _heartbeat(self, reader: TopicReader) -> None:
         """Keep `applied_until` true while nothing arrives, and the lag known."""
+        told: set[int] = set()
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             try:
                 seen_at, ends = await reader.log_ends()
-                for partition, count in reader.behind(ends).items():
+                lag = reader.behind(ends)
+                for gone in told - lag.keys():
+                    telemetry.LAG.remove(gone)
+                told = set(lag)
+                for partition, count in lag.items():
                     telemetry.LAG.labels(partition).set(count)
                 for shard, pool in enumerate(self._pools):
                     here = {p: end for p, end in ends.items() if self._map[p] == shard}
                     if here:
-                        oldest = await ledger.note_applied(pool, reader.topic_id, seen_at, here)
-                        telemetry.FRESH.labels(shard).set(oldest.timestamp() if oldest else 0)
+                        await ledger.note_applied(pool, reader.topic_id, seen_at, here)
             except (
                 KafkaException,
                 asyncpg.PostgresError,
@@ -309,3 +316,13 @@ class Pipeline:
                 if kind_of(error) == "bug":
                     raise
                 log.warning("refresh", error=repr(error))
+
+    async def _watch(self, shard: int, pool: asyncpg.Pool) -> None:
+        while True:
+            try:
+                await watch_shard(shard, pool, self._settings.topic)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if kind_of(error) == "bug":
+                    raise
+                log.warning("watch", shard=shard, error=repr(error))
+            await asyncio.sleep(self._settings.watch_every_s)

@@ -22,5 +22,6 @@ class IngestSettings:
     batch_messages: int = 50_000
     batch_age_s: float = 0.5
     refresh_every_s: float = 2.0
+    watch_every_s: float = 10.0
     country_file: Path | None = None
-    telemetry_port: int | None = None
+    instance_id: str | None = None  # a static member of the group, whose restart moves nothing

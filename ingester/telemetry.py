@@ -16,7 +16,24 @@ GAPS: Final = Counter("footfall_ingest_transform_gaps", "Rows that the database 
 LAG: Final = Gauge(
     "footfall_ingest_lag_messages", "Messages of the log not yet in a batch", ["partition"]
 )
-FRESH: Final = Gauge(
-    "footfall_ingest_applied_until_seconds", "Log time up to which all is stored", ["shard"]
+
+# What the databases say of themselves. Each ingester tells it of every shard: take the maximum,
+# and the answer does not depend on which process still runs.
+SHARD_UP: Final = Gauge("footfall_shard_up", "1 where the shard answers", ["shard"])
+SHARD_APPLIED: Final = Gauge(
+    "footfall_shard_applied_until_seconds",
+    "Log time up to which every partition of the shard is stored",
+    ["shard"],
 )
-HALTED: Final = Gauge("footfall_ingest_halted", "1 where a partition is not read", ["partition"])
+SHARD_HALTED: Final = Gauge(
+    "footfall_shard_halted_partitions", "Partitions that are not read", ["shard"]
+)
+SHARD_FAILING_JOBS: Final = Gauge(
+    "footfall_shard_failing_jobs", "Policies whose last run failed", ["shard"]
+)
+SHARD_REFRESHED: Final = Gauge(
+    "footfall_shard_refreshed_until_seconds",
+    "Instant up to which committed batches are in every rollup",
+    ["shard"],
+)
+SHARD_BYTES: Final = Gauge("footfall_shard_database_bytes", "Size of the database", ["shard"])

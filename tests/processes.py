@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[1]
 class Process:
     """A child whose output is kept, and which ends with the test."""
 
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], cwd: Path = ROOT) -> None:
         self.lines: list[str] = []
         self._child = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=cwd,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

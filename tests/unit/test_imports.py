@@ -12,6 +12,7 @@ MAY_IMPORT = {
     "stack": set(),
     "page": {"stack"},
     "footfall_client": set(),
+    "dashboards": {"events"},
     "ingester": {"db", "events"},
     "api": {"db", "events"},
     "reprocess": {"db", "events", "ingester"},
