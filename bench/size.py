@@ -37,9 +37,10 @@ from db.rollups import ROLLUPS
 from events.batch import Messages
 from events.enrich import Enrichment
 from events.limits import Limits
+from events.lines import key_of
 from events.transform import process
 from footfall.size import FIGURES
-from footfall.topic import TopicWriter, ensure_topic, key_of
+from footfall.topic import TopicWriter, ensure_topic
 from ingester.batch import Batch, Ready
 from ingester.load import Loader
 from stack.broker import Broker
