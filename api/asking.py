@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import msgspec
@@ -13,11 +13,13 @@ from api.access import merchant_of, require, the_key
 from api.limits import charge
 from api.problems import invalid, problem
 from api.query.periods import Period
-from api.query.place import Place
+from api.query.place import MovedError, Place
 from api.query.remember import Kept
 from api.state import State
 from db.catalogue import Merchant
 
+TRIES: Final = 3  # a partition rarely moves, and never twice in a moment
+T = TypeVar("T")
 Compute = Callable[[Place], Awaitable[dict[str, Any]]]
 
 
@@ -56,18 +58,42 @@ async def respond(
         asyncpg.PostgresError, OSError: the shard does not answer.
     """
     charge(points - 1)
-    place = await footfall.place(merchant.merchant_id)
-    try:
-        kept = await footfall.answers.get(
-            question,
+
+    async def kept_or_made(place: Place) -> Kept:
+        return await footfall.answers.get(
+            (question, place.shard),
             merchant.merchant_id,
             lambda: footfall.stand(place, merchant.merchant_id),
             lambda: compute(place),
             period,
         )
+
+    try:
+        kept = await where_it_lives(footfall, merchant.merchant_id, kept_or_made)
     except asyncpg.QueryCanceledError as error:
         raise too_slow() from error
     return _response(request, kept)
+
+
+async def where_it_lives(
+    footfall: State, merchant_id: int, ask: Callable[[Place], Awaitable[T]]
+) -> T:
+    """What the shard tells that holds a merchant, wherever it moves meanwhile.
+
+    Raises:
+        ProblemDetailsException: 503, it was somewhere else each time.
+    """
+    for _ in range(TRIES):
+        try:
+            return await ask(await footfall.place(merchant_id))
+        except MovedError:
+            continue
+    raise problem(
+        503,
+        "moving",
+        "The merchant's data is being moved: try again in a moment.",
+        headers={"Retry-After": "1"},
+    )
 
 
 def too_slow() -> Exception:

@@ -10,14 +10,13 @@ from litestar import Request
 from litestar.response import Response, Stream
 
 from api.asking import too_slow
-from api.limits import charge
 from api.problems import invalid, problem
 from api.query import written
 from api.query.answer import answer
 from api.query.freshness import Freshness
 from api.query.language import Question
 from api.query.meta import meta
-from api.query.place import ACQUIRE_S, Place, check_cost
+from api.query.place import ACQUIRE_S, Place, check_cost, check_place
 from api.query.plan import plan
 from api.query.replaced import windows
 from api.query.sql import Statement, affordable, select
@@ -57,7 +56,7 @@ def _number(text: str) -> float:
 
 
 async def export(
-    question: Question, place: Place, kind: Format, points: int, *, everything: bool
+    question: Question, place: Place, kind: Format, *, everything: bool
 ) -> Response[Any]:
     """The rows of an answer as a file: all of them, or as many as the limit says.
 
@@ -66,7 +65,6 @@ async def export(
             many files are being read.
         asyncpg.PostgresError, OSError: the shard does not answer.
     """
-    charge(points - 1)
     if not everything or question.is_series or not question.keys:
         body = await answer(question, place)
         return _stream(question, kind, body["meta"], _once(body["rows"]))
@@ -118,6 +116,7 @@ async def _pieces(question: Question, place: Place) -> AsyncIterator[Any]:
             rows = await cursor.fetch(PIECE)
             again = await connection.fetchrow(before.text, *before.parameters)
             assert again is not None  # noqa: S101 - it gives exactly one row
+            await check_place(place, dict(again))
             if again["replacing"] == told["replacing"]:
                 break
             told = again

@@ -57,6 +57,17 @@ class Memory(Generic[Name, Value]):
         self._held[name] = (now, now, value)
         return value
 
+    async def renew(self, name: Name) -> Value:
+        """The value as it is now, by a load that began now; what was known stays known meanwhile.
+
+        Raises:
+            asyncpg.PostgresError, OSError, TimeoutError: the catalogue is away.
+        """
+        value = await asyncio.wait_for(_awaited(self.load(name)), ANSWER_S)
+        now = time.monotonic()
+        self._held[name] = (now, now, value)
+        return value
+
     def forget(self, name: Name) -> None:
         """It was changed here: ask anew."""
         self._held.pop(name, None)

@@ -16,6 +16,7 @@ from api.query.remember import Answers
 from api.settings import ApiSettings
 from db import catalogue
 from db.catalogue import Key, Merchant
+from db.moves import lives_in
 from db.placement import partition_of
 from db.pools import READER_SETTINGS, WRITER_SETTINGS, open_pool, open_pools, shard_map
 from events.check import MAX_MERCHANT_ID
@@ -91,7 +92,8 @@ class State:
         return found
 
     async def place(self, merchant_id: int) -> Place:
-        """Where a merchant's rows live."""
+        """Where a merchant's rows live, as it was at most five seconds ago; a shard that the
+        partition has left knows better (`api.query.place`)."""
         shards = await self._map.get(None)
         if not shards:
             raise problem(
@@ -102,7 +104,21 @@ class State:
             )
         partition = partition_of(merchant_id, len(shards))
         shard = shards[partition]
-        return Place(self.readers[shard], partition, self.settings.topic, shard)
+        if shard >= len(self.readers):
+            raise problem(
+                503,
+                "shard_unknown",
+                f"This server has not been told of shard {shard}: append it to FOOTFALL_SHARDS.",
+                headers={"Retry-After": "5"},
+            )
+
+        async def is_right(left: bool) -> bool:
+            if await lives_in(self.catalogue, partition, shard, marked=left):
+                return True
+            await self._map.renew(None)
+            return False
+
+        return Place(self.readers[shard], partition, self.settings.topic, shard, is_right)
 
     def stand(self, place: Place, merchant_id: int) -> Stand | None:
         """What is known, without asking, of a merchant's rows."""

@@ -11,9 +11,9 @@ from litestar.params import Parameter
 from litestar.response import Response
 
 from api.answers import ASKING, FRESH_HEADERS, QueryAnswer
-from api.asking import filters_of, names, range_of, respond, who_asks
+from api.asking import filters_of, names, range_of, respond, where_it_lives, who_asks
 from api.export import export, wanted_format
-from api.limits import RAW_POINTS
+from api.limits import RAW_POINTS, charge
 from api.problems import invalid
 from api.query.answer import answer
 from api.query.language import MAX_ROWS, Include, QueryBody, understand
@@ -169,8 +169,12 @@ async def ask(
     points = RAW_POINTS if plan(question).source == "raw" else 1
     kind = wanted_format(request)
     if kind is not None:
-        place = await footfall.place(merchant.merchant_id)
-        return await export(question, place, kind, points, everything=body.limit is None)
+        charge(points - 1)
+        return await where_it_lives(
+            footfall,
+            merchant.merchant_id,
+            lambda place: export(question, place, kind, everything=body.limit is None),
+        )
     return await respond(
         request,
         footfall,

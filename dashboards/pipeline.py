@@ -20,7 +20,8 @@ BOARD: Final = Board(
             "Behind",
             "stat",
             """
-SELECT extract(epoch FROM now() - min(applied_until))::float8 AS seconds FROM ingest_offset""",
+SELECT extract(epoch FROM now() - min(applied_until))::float8 AS seconds
+  FROM ingest_offset WHERE moved_to IS NULL""",
             unit="s",
             width=6,
             height=4,
@@ -91,7 +92,7 @@ SELECT merchant_id, reason, field, count(*) AS rejects, max(logged_at) AS newest
             """
 SELECT topic, kafka_partition, next_offset, applied_until,
        extract(epoch FROM now() - applied_until)::float8 AS behind, halted_reason
-  FROM ingest_offset ORDER BY applied_until, kafka_partition""",
+  FROM ingest_offset WHERE moved_to IS NULL ORDER BY applied_until, kafka_partition""",
             units=(("behind", "s"),),
         ),
         Panel(

@@ -12,6 +12,11 @@ from db.pools import Askable, Connection
 
 Offsets = tuple[int, int]  # half-open
 
+
+class MovedAwayError(Exception):
+    """The partition lives in another shard now."""
+
+
 _LINES: Final = """
 SELECT array_agg(start_offset) AS start_offset, array_agg(end_offset) AS end_offset,
        array_agg(messages) AS messages, array_agg(event_rows) AS event_rows,
@@ -223,13 +228,21 @@ async def take_fence(connection: Connection, topic: str, partition: int) -> int:
 
     The row is written, so that a live batch that overlaps this transaction starts afresh and
     sees what it did.
+
+    Raises:
+        MovedAwayError: the partition is not this shard's any more.
     """
-    found: int = await connection.fetchval(
+    found: int | None = await connection.fetchval(
         "UPDATE ingest_offset SET replaced_at = now() WHERE topic = $1 AND kafka_partition = $2 "
-        "RETURNING next_offset",
+        "AND moved_to IS NULL RETURNING next_offset",
         topic,
         partition,
     )
+    if found is None:
+        raise MovedAwayError(
+            f"partition {partition} was moved to another shard: cancel this run (`reprocess resume "
+            "--cancel`) and plan it anew"
+        )
     return found
 
 

@@ -18,7 +18,7 @@ UPDATE ingest_offset AS held
  WHERE held.topic_id = $1
    AND held.kafka_partition = span.kafka_partition
    AND held.next_offset = span.start_offset
-   AND held.moved_to IS NULL
+   AND held.moved_to IS NOT DISTINCT FROM $6::int4
 RETURNING held.kafka_partition
 """
 
@@ -45,7 +45,7 @@ SELECT $1, kafka_partition, $2, low
 """
 
 _HELD: Final = """
-SELECT kafka_partition, topic_id, next_offset FROM ingest_offset
+SELECT kafka_partition, topic_id, next_offset, moved_to FROM ingest_offset
  WHERE topic = $1 AND kafka_partition = ANY ($2::int4[])
 """
 
@@ -57,6 +57,7 @@ UPDATE ingest_offset AS held SET applied_until = greatest(held.applied_until, $1
  WHERE held.topic_id = $2
    AND held.kafka_partition = seen.kafka_partition
    AND held.next_offset >= seen.log_end
+   AND held.moved_to IS NULL
 """
 
 
@@ -89,15 +90,23 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Where a partition stands in its shard."""
+    """Where a partition stands in a shard."""
 
     partition: int
     topic_id: str
     next_offset: int
+    moved_to: int | None  # it lives in that shard, or is on its way there
 
 
-async def move_fence(connection: Connection, topic_id: str, spans: Sequence[Span]) -> set[int]:
-    """Compare and swap each partition's next offset; the partitions that were ours to move."""
+async def move_fence(
+    connection: Connection, topic_id: str, spans: Sequence[Span], lives_in: int | None = None
+) -> set[int]:
+    """Compare and swap each partition's next offset; the partitions that were ours to move.
+
+    Args:
+        lives_in: the shard in which the partitions live, where that is another: they are being
+            copied from there.
+    """
     rows = await connection.fetch(
         _FENCE,
         topic_id,
@@ -105,6 +114,7 @@ async def move_fence(connection: Connection, topic_id: str, spans: Sequence[Span
         [span.start for span in spans],
         [span.end for span in spans],
         [span.logged_at for span in spans],
+        lives_in,
     )
     return {row["kafka_partition"] for row in rows}
 
@@ -160,7 +170,7 @@ async def held_offsets(
     async with pool.acquire() as connection:
         await connection.execute(_ADOPT, topic, topic_id, list(low), list(low.values()))
         rows = await connection.fetch(_HELD, topic, list(low))
-    return [Held(row["kafka_partition"], row["topic_id"], row["next_offset"]) for row in rows]
+    return [Held(*row) for row in rows]
 
 
 async def note_halt(pool: asyncpg.Pool, topic: str, partition: int, reason: str | None) -> None:

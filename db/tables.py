@@ -60,6 +60,20 @@ shard_map = sa.Table(
     _required("shard", Integer()),  # index into FOOTFALL_SHARDS
 )
 
+shard_move = sa.Table(
+    "shard_move",
+    catalogue,
+    sa.Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    sa.Column(
+        "started_at", Instant, primary_key=True, nullable=False, server_default=sa.text("now()")
+    ),
+    _required("from_shard", Integer()),
+    _required("to_shard", Integer()),
+    _required("state", Text()),  # copying, switched, dropped; or cancelling, cancelled
+    sa.Column("switched_at", Instant),
+    sa.Column("ended_at", Instant),
+)
+
 events = sa.Table(
     "events",
     shard,
@@ -160,7 +174,8 @@ ingest_offset = sa.Table(
     sa.Column("applied_until", Instant),
     sa.Column("halted_reason", Text),
     sa.Column("replaced_at", Instant),  # when rows of this partition were last replaced
-    sa.Column("moved_to", Integer),  # the shard that holds the partition now, where it was moved
+    # the shard in which the partition lives, where that is another: live ingest leaves this row be
+    sa.Column("moved_to", Integer),
 )
 
 ingest_batch = sa.Table(

@@ -231,6 +231,22 @@ def reprocess_command(context: typer.Context) -> None:
     _reprocess()(context.args, prog_name="footfall reprocess")
 
 
+@app.command(
+    "shards",
+    help="Where partitions live, and moving them.",
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    },
+)
+def shards_command(context: typer.Context) -> None:
+    """`shards show|move`, whose imports the others do without."""
+    from footfall.shards import app as commands
+
+    commands(context.args, prog_name="footfall shards")
+
+
 @app.command()
 def archive(
     out: Annotated[Path, typer.Option(help="The folder of the archive.", file_okay=False)],

@@ -7,6 +7,7 @@ import asyncpg
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from db.moves import open_moves
 from db.pools import READER_SETTINGS, open_pool
 from footfall.environment import Environment
 
@@ -29,6 +30,8 @@ async def examine(environment: Environment) -> list[Finding]:
         findings.append(Finding("shards", well=False, advice="set FOOTFALL_SHARDS"))
     for number, dsn in enumerate(environment.shards):
         findings += await _shard(number, dsn)
+    if environment.shards:
+        findings += await _moves(environment.shards[0])
     return findings
 
 
@@ -44,6 +47,26 @@ def _broker(environment: Environment) -> Finding:
         return Finding("log", well=False, advice=f"no topic {environment.topic}: footfall migrate")
     partitions = len(topics[environment.topic].partitions)
     return Finding("log", well=True, advice=f"{environment.topic}, {partitions} partitions")
+
+
+async def _moves(catalogue: str) -> list[Finding]:
+    """Moves of partitions that have not ended; a catalogue that is ill is told of elsewhere."""
+    pool = await open_pool(catalogue, READER_SETTINGS, size=1, command_timeout=10)
+    try:
+        begun = await open_moves(pool)
+    except (OSError, asyncpg.PostgresError, TimeoutError):
+        return []
+    finally:
+        pool.terminate()
+    return [
+        Finding(
+            f"partition {each.partition}",
+            well=False,
+            advice=f"{each.state} from shard {each.source} to {each.target}; if nobody is at it: "
+            f"footfall shards move --partition {each.partition} --to {each.target}",
+        )
+        for each in begun.values()
+    ]
 
 
 async def _shard(number: int, dsn: str) -> list[Finding]:
@@ -63,7 +86,8 @@ async def _shard(number: int, dsn: str) -> list[Finding]:
             "WHERE halted_reason IS NOT NULL"
         )
         late = await pool.fetchval(
-            "SELECT extract(epoch FROM now() - min(applied_until))::int8 FROM ingest_offset"
+            "SELECT extract(epoch FROM now() - min(applied_until))::int8 FROM ingest_offset "
+            "WHERE moved_to IS NULL"
         )
     except asyncpg.UndefinedTableError:
         return [Finding(name, well=False, advice="no tables: footfall migrate")]

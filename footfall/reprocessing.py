@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from db import runs
+from db.history import MovedAwayError
 from db.pools import REPLAY_SETTINGS, open_pools, shard_map
 from db.replacement import ReplacementError
 from events.enrich import Enrichment
@@ -383,6 +384,6 @@ async def opened(
 def in_loop(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
-    except (RefusedError, ReplacementError, runs.OverlapError) as error:
+    except (RefusedError, ReplacementError, runs.OverlapError, MovedAwayError) as error:
         progress.print(f"[red]refused:[/red] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)

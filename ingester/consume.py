@@ -176,7 +176,8 @@ class TopicReader:
         ours = partitions & set(self._positions)
         if ours:
             held = await self._held_offsets(self.topic_id, dict.fromkeys(ours, 0))
-            await self._on_thread(lambda: self._seek(held))
+            settled = [each for each in held if each.moved_to is None]
+            await self._on_thread(lambda: self._seek(settled))
 
     async def log_ends(self) -> tuple[datetime, dict[int, int]]:
         """An instant, and where the log of each of our partitions ended at it or later."""
@@ -267,6 +268,8 @@ class TopicReader:
 
     def _why_not(self, held: Held, low: int, high: int) -> str | None:
         """Why a partition cannot be read on without losing or mistaking events."""
+        if held.moved_to is not None:
+            return None  # its new shard is asked once it is there
         if held.topic_id != self.topic_id:
             return (
                 f"the topic was re-created (id {held.topic_id} before, {self.topic_id} now): "

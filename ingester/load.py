@@ -56,10 +56,14 @@ class Loader:
         topic_id: str,
         dedupe_window: timedelta,
         reach: Reach = lambda _: None,
+        *,
+        lives_in: int | None = None,
     ) -> None:
+        """`lives_in` is the shard from which partitions are being copied into this one."""
         self._pool = pool
         self._topic_id = topic_id
         self._reach = reach
+        self._lives_in = lives_in
         self.recent = RecentKeys(dedupe_window)
 
     async def load(self, ready: Ready) -> Loaded:
@@ -82,7 +86,7 @@ class Loader:
         async with self._pool.acquire() as connection:
             self._reach("before_fence")
             async with connection.transaction(isolation="repeatable_read"):
-                ours = await move_fence(connection, self._topic_id, batch.spans)
+                ours = await move_fence(connection, self._topic_id, batch.spans, self._lives_in)
                 self._reach("after_fence")
                 if not ours:
                     return Loaded(0, processed.rejects.clear(), 0, frozenset(partitions))

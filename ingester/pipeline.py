@@ -17,124 +17,26 @@ from confluent_kafka import KafkaException
 
 from db import ledger
 from db.errors import kind_of
-from db.pools import INGEST_SETTINGS, open_pools, shard_map
+from db.pools import INGEST_SETTINGS, open_pools
 from db.refresh import refresh_late
 from events.batch import Messages
-from events.enrich import Enrichment
-from events.transform import process
 from ingester import telemetry
-from ingester.batch import Batch, Ready
 from ingester.consume import TopicReader
-from ingester.load import Loaded, Loader, Reach
+from ingester.lane import Lane
+from ingester.load import Loader, Reach
+from ingester.placement import Placement
 from ingester.settings import IngestSettings
 from ingester.watch import watch_shard
 
 log = structlog.get_logger(__name__)
 
-RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 HEARTBEAT_S: Final = 1.0
 TOPIC_CHECK_S: Final = 30.0
+MAP_CHECK_S: Final = 0.5
 
 
 class HaltedError(Exception):
     """The topic is no longer the one that was read; the sentence says what to do."""
-
-
-class Lane:
-    """One shard's part of the pipeline."""
-
-    def __init__(self, shard: int, settings: IngestSettings, loader: Loader) -> None:
-        self.shard = shard
-        self.loader = loader
-        self.pending: list[Messages] = []
-        self.pending_since = 0.0
-        self.paused: set[int] = set()
-        self.lost: set[int] = set()
-        self._settings = settings
-        self._enrichment = Enrichment.open(settings.country_file)
-        self._gathered: asyncio.Queue[Batch] = asyncio.Queue(1)
-        self._ready: asyncio.Queue[Ready] = asyncio.Queue(1)
-
-    @property
-    def waiting(self) -> int:
-        """How many messages are not yet in a batch."""
-        return sum(map(len, self.pending))
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another batch can be handed in without waiting."""
-        return not self._gathered.full()
-
-    def forget(self, partitions: set[int]) -> None:
-        """Drop what waits of these: it will be read again."""
-        kept = [
-            part.take(np.flatnonzero(~np.isin(part.partitions, list(partitions))))
-            for part in self.pending
-        ]
-        self.pending = [part for part in kept if len(part)]
-
-    def hand_in(self, batch: Batch) -> None:
-        """Take a batch; only when there is room."""
-        self._gathered.put_nowait(batch)
-
-    async def process(self) -> None:
-        """Turn batches into rows, on a thread: polars leaves the interpreter free meanwhile."""
-        while True:
-            batch = await self._gathered.get()
-            processed = await asyncio.to_thread(
-                process,
-                batch.messages,
-                limits=self._settings.limits,
-                enrichment=self._enrichment,
-            )
-            await self._ready.put(Ready(batch, processed))
-            self._gathered.task_done()
-
-    async def load(self) -> None:
-        """Commit batches in order, each until it is in."""
-        while True:
-            ready = await self._ready.get()
-            began = time.monotonic()
-            self._note(await self._load_patiently(ready), time.monotonic() - began)
-            self._ready.task_done()
-
-    async def drain(self) -> None:
-        """Return once everything handed in is committed."""
-        await self._gathered.join()
-        await self._ready.join()
-
-    async def _load_patiently(self, ready: Ready) -> Loaded:
-        attempt = 0
-        while True:
-            try:
-                return await self.loader.load(ready)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if kind_of(error) != "transient":
-                    raise
-                telemetry.RETRIES.labels(self.shard).inc()
-                log.warning("shard_away", shard=self.shard, error=repr(error), attempt=attempt)
-            await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-            attempt += 1
-
-    def _note(self, loaded: Loaded, seconds: float) -> None:
-        telemetry.EVENTS.labels(self.shard).inc(loaded.rows)
-        telemetry.DUPLICATES.labels(self.shard).inc(loaded.duplicates)
-        telemetry.BATCH_SECONDS.labels(self.shard).observe(seconds)
-        for reason, count in loaded.rejects.group_by("reason").len().iter_rows():
-            telemetry.REJECTS.labels(reason).inc(count)
-            if reason == "transform_gap":
-                telemetry.GAPS.inc(count)
-        if loaded.lost:
-            telemetry.LOST_FENCES.inc(len(loaded.lost))
-            self.lost |= loaded.lost
-        log.info(
-            "committed",
-            shard=self.shard,
-            rows=loaded.rows,
-            rejects=loaded.rejects.height,
-            duplicates=loaded.duplicates,
-            seconds=round(seconds, 3),
-        )
 
 
 class Pipeline:
@@ -166,10 +68,10 @@ class Pipeline:
         settings = self._settings
         pools = await open_pools(settings.shards, INGEST_SETTINGS, size=4)
         self._pools = pools
-        self._map = await shard_map(pools[0])
-        self._shard_of = np.full(max(self._map, default=-1) + 1, -1)
-        self._shard_of[list(self._map)] = list(self._map.values())
-        reader = TopicReader(settings, self._held_offsets, self._halt)
+        self._placement = Placement(pools, settings.topic)
+        await self._placement.read()
+        self._astray: set[int] = set()
+        reader = TopicReader(settings, self._placement.held, self._halt)
         try:
             await reader.open()
             window = timedelta(seconds=settings.dedupe_window_s)
@@ -181,7 +83,7 @@ class Pipeline:
             work = [lane.process() for lane in lanes] + [lane.load() for lane in lanes]
             work += [self._refresh(pool) for pool in pools]
             work += [self._watch(shard, pool) for shard, pool in enumerate(pools)]
-            work += [self._heartbeat(reader), self._watch_topic(reader)]
+            work += [self._heartbeat(reader), self._watch_topic(reader), self._watch_map()]
             self._say_ready()
             await self._until_stopped(reader, lanes, [asyncio.create_task(each) for each in work])
         finally:
@@ -210,11 +112,12 @@ class Pipeline:
             self._reach("after_consume")
             if len(messages):
                 self._gather(messages, lanes)
+            await self._take_back(reader, lanes)
             for lane in lanes:
                 await self._send_on(reader, lane)
 
     def _gather(self, messages: Messages, lanes: Sequence[Lane]) -> None:
-        shards = self._shard_of[messages.partitions]
+        shards = self._placement.shards_of(messages.partitions)
         for lane in lanes:
             here = shards == lane.shard
             if not here.any():
@@ -223,13 +126,32 @@ class Pipeline:
                 lane.pending_since = time.monotonic()
             lane.pending.append(messages if here.all() else messages.take(np.flatnonzero(here)))
 
-    async def _send_on(self, reader: TopicReader, lane: Lane) -> None:
-        settings = self._settings
-        if lane.lost:
-            lost, lane.lost = lane.lost, set()
+    async def _take_back(self, reader: TopicReader, lanes: Sequence[Lane]) -> None:
+        """Read on from where the shards stand, where another moved the fence or the partition.
+
+        Every lane forgets them first: what waits in one would be read again into the same batch.
+        """
+        lost = self._astray.union(*(lane.lost for lane in lanes))
+        self._astray = set()
+        if not lost:
+            return
+        for lane in lanes:
+            lane.lost = set()
             lane.forget(lost)
             lane.loader.recent.forget(lost)
+            if lane.paused & lost:
+                await reader.resume(lane.paused & lost)
+                lane.paused -= lost
+        try:
             await reader.reload(lost)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            if kind_of(error) != "transient":
+                raise
+            # They are nowhere until a shard has answered: the map's watcher brings them up again.
+            log.warning("cannot_take_up", partitions=sorted(lost), error=repr(error))
+
+    async def _send_on(self, reader: TopicReader, lane: Lane) -> None:
+        settings = self._settings
         waiting = lane.waiting
         ripe = waiting >= settings.batch_messages or (
             waiting and time.monotonic() - lane.pending_since >= settings.batch_age_s
@@ -240,7 +162,7 @@ class Pipeline:
             if batch is not None:
                 lane.hand_in(batch)
         elif waiting >= settings.batch_messages:
-            running = {p for p in reader.partitions - lane.paused if self._map[p] == lane.shard}
+            running = self._placement.here(reader.partitions - lane.paused, lane.shard)
             if running:
                 await reader.pause(running)
                 lane.paused |= running
@@ -255,17 +177,9 @@ class Pipeline:
             lane.loader.recent.forget(partitions)
             lane.paused -= partitions
 
-    async def _held_offsets(self, topic_id: str, low: dict[int, int]) -> list[ledger.Held]:
-        held: list[ledger.Held] = []
-        for shard, pool in enumerate(self._pools):
-            here = {p: first for p, first in low.items() if self._map.get(p) == shard}
-            if here:
-                held += await ledger.held_offsets(pool, self._settings.topic, topic_id, here)
-        return held
-
     async def _halt(self, partition: int, reason: str) -> None:
         log.error("partition_halted", partition=partition, reason=reason)
-        pool = self._pools[self._map[partition]]
+        pool = self._placement.pool_of(partition)
         await ledger.note_halt(pool, self._settings.topic, partition, reason)
 
     async def _heartbeat(self, reader: TopicReader) -> None:
@@ -282,8 +196,9 @@ class Pipeline:
                 for partition, count in lag.items():
                     telemetry.LAG.labels(partition).set(count)
                 for shard, pool in enumerate(self._pools):
-                    here = {p: end for p, end in ends.items() if self._map[p] == shard}
-                    if here:
+                    settled = self._placement.here(ends, shard)
+                    if settled:
+                        here = {p: ends[p] for p in settled}
                         await ledger.note_applied(pool, reader.topic_id, seen_at, here)
             except (
                 KafkaException,
@@ -306,6 +221,17 @@ class Pipeline:
                     f"topic {self._settings.topic} was re-created while it was read: "
                     "start again, and the partitions will say what they need"
                 )
+
+    async def _watch_map(self) -> None:
+        """A partition that nobody sends events to moves without a fence failing."""
+        while True:
+            await asyncio.sleep(MAP_CHECK_S)
+            try:
+                self._astray |= await self._placement.read()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if kind_of(error) == "bug":
+                    raise
+                log.warning("map", error=repr(error))
 
     async def _refresh(self, pool: asyncpg.Pool) -> None:
         while True:

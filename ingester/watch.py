@@ -13,7 +13,7 @@ SELECT held.applied, held.halted,
        (SELECT extract(epoch FROM min(refreshed_at)) FROM refresh_state) AS refreshed,
        pg_database_size(current_database()) AS bytes
   FROM (SELECT extract(epoch FROM min(applied_until)) AS applied, count(halted_reason) AS halted
-          FROM ingest_offset WHERE topic = $1) AS held
+          FROM ingest_offset WHERE topic = $1 AND moved_to IS NULL) AS held
 """
 
 

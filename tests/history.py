@@ -1,6 +1,7 @@
 """A world of its own for tests that replace history, and all that its tables say, to compare."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def command(world: World, *words: str, code: int = 0) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "footfall", *words],
         cwd=ROOT,
-        env={**__import__("os").environ, **world.environment},
+        env={**os.environ, **world.environment},
         capture_output=True,
         text=True,
         check=False,

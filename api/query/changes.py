@@ -93,6 +93,8 @@ class Changes:
         row = self._rows.get(partition)
         if row is None or self._all_changed is None or time.monotonic() - self._polled > BLIND_S:
             return None
+        if row["moved_to"] is not None:
+            return None  # it lives elsewhere, or is about to: whether it does, the map must say
         number = max(self._changed.get(merchant_id, 0), self._all_changed[0])
         late_at = max(self._late.get(merchant_id, self._all_changed[1]), self._all_changed[1])
         settled = row["refreshed_at"] is not None and row["refreshed_at"] > late_at
@@ -124,11 +126,16 @@ class Changes:
         self._number += 1
         if moved:
             await self._note(moved)
-        backwards = any(
-            partition in self._rows and row["next_offset"] < self._rows[partition]["next_offset"]
+        # A database that was restored from a backup; a partition that came back from another shard.
+        elsewhere = any(
+            partition in self._rows
+            and (
+                row["next_offset"] < self._rows[partition]["next_offset"]
+                or row["moved_to"] != self._rows[partition]["moved_to"]
+            )
             for partition, row in rows.items()
-        )  # a database that was restored from a backup
-        if backwards or self._all_changed is None or rows.keys() != self._rows.keys():
+        )
+        if elsewhere or self._all_changed is None or rows.keys() != self._rows.keys():
             self._everyone(next(iter(rows.values()))["seen_at"] if rows else None)
         self._rows, self._polled = rows, time.monotonic()
 

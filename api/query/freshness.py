@@ -16,7 +16,8 @@ WITH refreshed AS (SELECT coalesce(min(refreshed_at), '-infinity') AS at FROM re
      late AS (SELECT min(min_logged_at) AS logged_at FROM ingest_batch, refreshed
                WHERE kafka_partition = {partition} AND committed_at >= refreshed.at
                  AND min_ts < date_trunc('hour', refreshed.at, 'UTC'))
-SELECT applied_until, halted_reason, late.logged_at AS late, {replacing} AS replacing,
+SELECT applied_until, halted_reason, moved_to, next_offset IS NULL AS unread,
+       late.logged_at AS late, {replacing} AS replacing,
        (SELECT min(greatest(made.logic_version, own.logic_version))
           FROM processed_day AS made
           LEFT JOIN reprocess_run AS own ON own.merchant_id = $1::int8 AND own.state = 'done'

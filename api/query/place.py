@@ -1,5 +1,6 @@
 """The one way from a question to its shard and back."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +12,14 @@ from api.query.sql import Statement
 ACQUIRE_S: Final = 3.0  # how long a question waits for a connection before its shard counts as away
 
 
+class MovedError(Exception):
+    """The merchant's rows live in another shard by now: ask there."""
+
+
+async def _stays(_: bool) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a merchant's rows live."""
@@ -19,18 +28,39 @@ class Place:
     partition: int
     topic: str
     shard: int = 0  # its number among the settings'
+    # whether the catalogue, asked anew, agrees though the shard says that the partition has left it
+    # (true), or that it never saw it (false)
+    is_right: Callable[[bool], Awaitable[bool]] = _stays
 
 
 async def fetch(place: Place, statement: Statement) -> dict[str, Any]:
     """The one row that a statement gives: one round trip.
 
     Raises:
+        MovedError: the shard is not the merchant's any more.
         asyncpg.PostgresError, OSError, TimeoutError: the shard cannot answer now.
     """
     async with place.pool.acquire(timeout=ACQUIRE_S) as connection:
         found = await connection.fetchrow(statement.text, *statement.parameters)
     assert found is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
-    return dict(found)
+    told = dict(found)
+    await check_place(place, told)
+    return told
+
+
+async def check_place(place: Place, told: Mapping[str, Any]) -> None:
+    """A shard that a partition is about to leave is right, as of its freshness, until the map is
+    turned; then it is not to be believed. Nor is a replica that has yet to hear of a move.
+
+    Args:
+        told: what the shard told together with the numbers, or later.
+
+    Raises:
+        MovedError: the partition lives elsewhere, or the replica lags.
+    """
+    left = told["moved_to"] is not None
+    if (left or told["unread"]) and not await place.is_right(left):
+        raise MovedError
 
 
 def check_cost(rows: int, limit: int) -> None:

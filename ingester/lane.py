@@ -1,0 +1,119 @@
+"""One shard's part of the pipeline: a batch is processed while the one before it is copied."""
+
+import asyncio
+import time
+from typing import Final
+
+import asyncpg
+import numpy as np
+import structlog
+
+from db.errors import kind_of
+from events.batch import Messages
+from events.enrich import Enrichment
+from events.transform import process
+from ingester import telemetry
+from ingester.batch import Batch, Ready
+from ingester.load import Loaded, Loader
+from ingester.settings import IngestSettings
+
+log = structlog.get_logger(__name__)
+
+RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+class Lane:
+    """One shard's part of the pipeline."""
+
+    def __init__(self, shard: int, settings: IngestSettings, loader: Loader) -> None:
+        self.shard = shard
+        self.loader = loader
+        self.pending: list[Messages] = []
+        self.pending_since = 0.0
+        self.paused: set[int] = set()
+        self.lost: set[int] = set()
+        self._settings = settings
+        self._enrichment = Enrichment.open(settings.country_file)
+        self._gathered: asyncio.Queue[Batch] = asyncio.Queue(1)
+        self._ready: asyncio.Queue[Ready] = asyncio.Queue(1)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are not yet in a batch."""
+        return sum(map(len, self.pending))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch can be handed in without waiting."""
+        return not self._gathered.full()
+
+    def forget(self, partitions: set[int]) -> None:
+        """Drop what waits of these: it will be read again."""
+        kept = [
+            part.take(np.flatnonzero(~np.isin(part.partitions, list(partitions))))
+            for part in self.pending
+        ]
+        self.pending = [part for part in kept if len(part)]
+
+    def hand_in(self, batch: Batch) -> None:
+        """Take a batch; only when there is room."""
+        self._gathered.put_nowait(batch)
+
+    async def process(self) -> None:
+        """Turn batches into rows, on a thread: polars leaves the interpreter free meanwhile."""
+        while True:
+            batch = await self._gathered.get()
+            processed = await asyncio.to_thread(
+                process,
+                batch.messages,
+                limits=self._settings.limits,
+                enrichment=self._enrichment,
+            )
+            await self._ready.put(Ready(batch, processed))
+            self._gathered.task_done()
+
+    async def load(self) -> None:
+        """Commit batches in order, each until it is in."""
+        while True:
+            ready = await self._ready.get()
+            began = time.monotonic()
+            self._note(await self._load_patiently(ready), time.monotonic() - began)
+            self._ready.task_done()
+
+    async def drain(self) -> None:
+        """Return once everything handed in is committed."""
+        await self._gathered.join()
+        await self._ready.join()
+
+    async def _load_patiently(self, ready: Ready) -> Loaded:
+        attempt = 0
+        while True:
+            try:
+                return await self.loader.load(ready)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if kind_of(error) != "transient":
+                    raise
+                telemetry.RETRIES.labels(self.shard).inc()
+                log.warning("shard_away", shard=self.shard, error=repr(error), attempt=attempt)
+            await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+            attempt += 1
+
+    def _note(self, loaded: Loaded, seconds: float) -> None:
+        telemetry.EVENTS.labels(self.shard).inc(loaded.rows)
+        telemetry.DUPLICATES.labels(self.shard).inc(loaded.duplicates)
+        telemetry.BATCH_SECONDS.labels(self.shard).observe(seconds)
+        for reason, count in loaded.rejects.group_by("reason").len().iter_rows():
+            telemetry.REJECTS.labels(reason).inc(count)
+            if reason == "transform_gap":
+                telemetry.GAPS.inc(count)
+        if loaded.lost:
+            telemetry.LOST_FENCES.inc(len(loaded.lost))
+            self.lost |= loaded.lost
+        log.info(
+            "committed",
+            shard=self.shard,
+            rows=loaded.rows,
+            rejects=loaded.rejects.height,
+            duplicates=loaded.duplicates,
+            seconds=round(seconds, 3),
+        )
