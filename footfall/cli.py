@@ -269,7 +269,7 @@ def archive(
 ) -> None:
     """Write what the log holds of a window to files that outlive it, or verify such files."""
     from footfall import archiving
-    from footfall.reprocessing import asked_of
+    from footfall.reprocess_world import asked_of
 
     if verify:
         if not archiving.verify(out, as_json=as_json):

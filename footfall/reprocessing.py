@@ -1,28 +1,20 @@
 """`reprocess`: history made again from the log. A thin door: parse, plan, show the plan, run it."""
 
-import asyncio
 import json
 import math
-import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import asyncpg
 import typer
-from rich.console import Console
 
 from db import runs
-from db.history import MovedAwayError
-from db.pools import REPLAY_SETTINGS, open_pools, shard_map
-from db.replacement import ReplacementError
-from events.enrich import Enrichment
 from events.transform import LOGIC_VERSION
 from footfall.diffing import show_diff
-from footfall.environment import Environment, configure_logging
 from footfall.reprocess_options import (
     From,
     Json,
@@ -45,15 +37,23 @@ from footfall.reprocess_report import (
     show_result,
     show_status,
 )
+from footfall.reprocess_world import (
+    asked_of,
+    in_loop,
+    logic_of,
+    open_log,
+    opened,
+    planned_of,
+    progress,
+    settings_of,
+)
 from footfall.sources import paths_of, read_into_spool
 from reprocess.cascade import cascade
 from reprocess.diff import Diff, diff
-from reprocess.file_plan import Files, plan_from_files
+from reprocess.file_plan import Files
 from reprocess.file_source import FileSource
-from reprocess.log_source import LogSource
 from reprocess.pace import Pace
-from reprocess.plan import Asked, ReplayPlan, plan, window_of
-from reprocess.recount import Logic
+from reprocess.plan import Asked, ReplayPlan, window_of
 from reprocess.run import Ended, begin, carry_out, new_run
 from reprocess.settings import ReprocessSettings
 from reprocess.source import Source
@@ -65,8 +65,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-progress = Console(stderr=True)
-T = TypeVar("T")
 
 
 @app.command("plan")
@@ -235,46 +233,6 @@ def refresh(start: From, end: To) -> None:
     progress.print(f"{count} refreshes", highlight=False)
 
 
-def settings_of(rate: float | None = None, parallel: int = 2) -> ReprocessSettings:
-    configure_logging()
-    return Environment.read().reprocess_settings(rate, parallel)
-
-
-def _share(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return float(text.removesuffix("%")) / 100
-    except ValueError as error:
-        raise typer.BadParameter("give a share in per cent, as 20%") from error
-
-
-def asked_of(
-    start: str, end: str, merchant: int | None, partition: int | None, logic_version: int | None
-) -> Asked:
-    try:
-        window = window_of(start, end)
-    except RefusedError as error:
-        raise typer.BadParameter(str(error)) from error
-    if logic_version is not None and logic_version > LOGIC_VERSION:
-        raise typer.BadParameter(
-            f"this installation's logic version is {LOGIC_VERSION}: install the one with version "
-            f"{logic_version} first"
-        )
-    return Asked(*window, merchant, partition, older_than_logic=logic_version)
-
-
-def planned_of(settings: ReprocessSettings, asked: Asked, files: Files | None = None) -> ReplayPlan:
-    async def work() -> ReplayPlan:
-        async with opened(settings) as (pools, shards):
-            if files is not None:
-                return await plan_from_files(settings, pools, shards, asked, files)
-            return await plan(settings, pools, shards, asked)
-
-    with progress.status("planning …"):
-        return in_loop(work())
-
-
 def _given(source: list[Path] | None, more: list[Path] | None) -> list[Path]:
     if source is None and more:
         raise typer.BadParameter(f"unexpected argument {more[0]}")
@@ -342,20 +300,6 @@ async def _carry_out(
         return await carry_out(pools, settings, work, open_source, bar)
 
 
-def logic_of(settings: ReprocessSettings) -> Logic:
-    """Today's logic, with its lookups open."""
-    return Logic(
-        settings.limits,
-        Enrichment.open(settings.country_file),
-        timedelta(seconds=settings.dedupe_window_s),
-    )
-
-
-def open_log(settings: ReprocessSettings) -> LogSource:
-    """A reader of the topic."""
-    return LogSource(settings.bootstrap, settings.topic, settings.kafka_options)
-
-
 def _conclude(settings: ReprocessSettings, run_id: str, ended: Ended, *, as_json: bool) -> None:
     async def work() -> None:
         async with opened(settings) as (pools, _):
@@ -368,22 +312,10 @@ def _conclude(settings: ReprocessSettings, run_id: str, ended: Ended, *, as_json
         raise typer.Exit(1)
 
 
-@asynccontextmanager
-async def opened(
-    settings: ReprocessSettings,
-) -> AsyncIterator[tuple[list[asyncpg.Pool], dict[int, int]]]:
-    """A pool a shard, and the shard map."""
-    pools = await open_pools(settings.shards, REPLAY_SETTINGS, size=settings.parallel + 3)
+def _share(text: str | None) -> float | None:
+    if text is None:
+        return None
     try:
-        yield pools, await shard_map(pools[0])
-    finally:
-        for pool in pools:
-            pool.terminate()
-
-
-def in_loop(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(work)
-    except (RefusedError, ReplacementError, runs.OverlapError, MovedAwayError) as error:
-        progress.print(f"[red]refused:[/red] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        return float(text.removesuffix("%")) / 100
+    except ValueError as error:
+        raise typer.BadParameter("give a share in per cent, as 20%") from error

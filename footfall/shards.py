@@ -17,7 +17,7 @@ from db.moves import Move, MoveError
 from db.pools import REPLAY_SETTINGS, open_pools, shard_map
 from footfall.environment import Environment, configure_logging
 from footfall.reprocess_report import ProgressBar
-from footfall.reprocessing import logic_of
+from footfall.reprocess_world import logic_of
 from reprocess.move import call_off, carry_out
 from reprocess.mover import Mover, check_new
 from reprocess.pace import Pace

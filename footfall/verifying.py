@@ -11,8 +11,7 @@ from rich.table import Table
 from events.transform import LOGIC_VERSION
 from footfall.reprocess_options import From, Json, Merchant, Partition, To
 from footfall.reprocess_report import ProgressBar, output, window_of
-from footfall.reprocessing import (
-    app,
+from footfall.reprocess_world import (
     asked_of,
     in_loop,
     logic_of,
@@ -22,6 +21,7 @@ from footfall.reprocessing import (
     progress,
     settings_of,
 )
+from footfall.reprocessing import app
 from reprocess.pace import Pace
 from reprocess.plan import ReplayPlan
 from reprocess.run import begin, carry_out, new_run

@@ -8,7 +8,7 @@ import sys
 from events.transform import LOGIC_VERSION
 from footfall.environment import Environment, configure_logging
 from footfall.reprocess_report import ProgressBar
-from footfall.reprocessing import logic_of, open_log, opened
+from footfall.reprocess_world import logic_of, open_log, opened
 from reprocess.pace import Pace
 from reprocess.plan import Asked, plan, window_of
 from reprocess.run import begin, carry_out, new_run

@@ -1,0 +1,100 @@
+"""What the commands of `reprocess` share: the world opened, a plan made, refusals said."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import asyncpg
+import typer
+from rich.console import Console
+
+from db import runs
+from db.history import MovedAwayError
+from db.pools import REPLAY_SETTINGS, open_pools, shard_map
+from db.replacement import ReplacementError
+from events.enrich import Enrichment
+from events.transform import LOGIC_VERSION
+from footfall.environment import Environment, configure_logging
+from reprocess.file_plan import Files, plan_from_files
+from reprocess.log_source import LogSource
+from reprocess.plan import Asked, ReplayPlan, plan, window_of
+from reprocess.recount import Logic
+from reprocess.settings import ReprocessSettings
+from reprocess.topic_log import RefusedError
+
+progress = Console(stderr=True)
+T = TypeVar("T")
+
+
+def settings_of(rate: float | None = None, parallel: int = 2) -> ReprocessSettings:
+    """What the environment says."""
+    configure_logging()
+    return Environment.read().reprocess_settings(rate, parallel)
+
+
+def asked_of(
+    start: str, end: str, merchant: int | None, partition: int | None, logic_version: int | None
+) -> Asked:
+    """What a command's options ask for."""
+    try:
+        window = window_of(start, end)
+    except RefusedError as error:
+        raise typer.BadParameter(str(error)) from error
+    if logic_version is not None and logic_version > LOGIC_VERSION:
+        raise typer.BadParameter(
+            f"this installation's logic version is {LOGIC_VERSION}: install the one with version "
+            f"{logic_version} first"
+        )
+    return Asked(*window, merchant, partition, older_than_logic=logic_version)
+
+
+def planned_of(settings: ReprocessSettings, asked: Asked, files: Files | None = None) -> ReplayPlan:
+    """The plan of what is asked for, of the log or of files."""
+
+    async def work() -> ReplayPlan:
+        async with opened(settings) as (pools, shards):
+            if files is not None:
+                return await plan_from_files(settings, pools, shards, asked, files)
+            return await plan(settings, pools, shards, asked)
+
+    with progress.status("planning …"):
+        return in_loop(work())
+
+
+def logic_of(settings: ReprocessSettings) -> Logic:
+    """Today's logic, with its lookups open."""
+    return Logic(
+        settings.limits,
+        Enrichment.open(settings.country_file),
+        timedelta(seconds=settings.dedupe_window_s),
+    )
+
+
+def open_log(settings: ReprocessSettings) -> LogSource:
+    """A reader of the topic."""
+    return LogSource(settings.bootstrap, settings.topic, settings.kafka_options)
+
+
+@asynccontextmanager
+async def opened(
+    settings: ReprocessSettings,
+) -> AsyncIterator[tuple[list[asyncpg.Pool], dict[int, int]]]:
+    """A pool a shard, and the shard map."""
+    pools = await open_pools(settings.shards, REPLAY_SETTINGS, size=settings.parallel + 3)
+    try:
+        yield pools, await shard_map(pools[0])
+    finally:
+        for pool in pools:
+            pool.terminate()
+
+
+def in_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run it; what is refused is one clear line and exit code 1."""
+    try:
+        return asyncio.run(work)
+    except (RefusedError, ReplacementError, runs.OverlapError, MovedAwayError) as error:
+        progress.print(f"[red]refused:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
