@@ -34,8 +34,9 @@ SELECT kafka_partition, window_start, window_end, state, messages, rows_before, 
 _HISTORY: Final = """
 SELECT change.day, change.measure, change.before, change.after, slice.replaced_at,
        slice.logic_before, run.logic_version, run.started_by, run.reason, run.run_id::text
-  FROM reprocess_change AS change JOIN reprocess_run AS run USING (run_id)
+  FROM reprocess_change AS change
   JOIN reprocess_slice AS slice USING (run_id, kafka_partition, window_start)
+  JOIN reprocess_run AS run ON run.run_id = slice.run_id
  WHERE change.merchant_id = $1 AND ($2::text IS NULL OR change.day = $2::text::date)
    AND slice.state IN ('replaced', 'done')
  ORDER BY slice.replaced_at, change.day, change.measure
