@@ -14,7 +14,7 @@ demo: $(ready) ## the whole system on this machine: make demo ARGS="--events 200
 	$(run)footfall demo $(ARGS)
 
 test: check ## everything that the gate runs; make test ARGS="-k money" for a part of the tests
-	$(run)pytest $(ARGS)
+	$(run)pytest --numprocesses 2 --dist loadfile --durations 30 $(ARGS)
 
 check: $(ready) ## style and types
 	$(run)ruff check .
