@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import structlog
 from confluent_kafka import (
+    OFFSET_END,
     Consumer,
     KafkaError,
     KafkaException,
@@ -71,6 +72,7 @@ class TopicReader:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka")
         self._loop = asyncio.get_running_loop()
         self._positions: dict[int, _Position] = {}
+        self._unplaced: set[int] = set()  # assigned, but their shard has not said where to read on
         self._failed: BaseException | None = None
         self.on_assigned: Callable[[set[int]], None] = lambda _: None
         self.topic_id = ""
@@ -173,11 +175,22 @@ class TopicReader:
 
     async def reload(self, partitions: set[int]) -> None:
         """Go back to where the shards say these stand: the fence was moved by another."""
-        ours = partitions & set(self._positions)
-        if ours:
-            held = await self._held_offsets(self.topic_id, dict.fromkeys(ours, 0))
-            settled = [each for each in held if each.moved_to is None]
-            await self._on_thread(lambda: self._seek(settled))
+        ours = partitions & (set(self._positions) | self._unplaced)
+        if not ours:
+            return
+        bounds = await self._on_thread(lambda: self._bounds(self._consumer, ours))
+        low = {partition: first for partition, (first, _) in bounds.items()}
+        held = await self._held_offsets(self.topic_id, low)
+        settled = []
+        for each in held:
+            reason = self._why_not(each, *bounds[each.partition])
+            if reason is not None:
+                self._positions.pop(each.partition, None)
+                self._unplaced.discard(each.partition)
+                await self._halt(each.partition, reason)
+            elif each.moved_to is None:
+                settled.append(each)
+        await self._on_thread(lambda: self._seek(settled))
 
     async def log_ends(self) -> tuple[datetime, dict[int, int]]:
         """An instant, and where the log of each of our partitions ended at it or later."""
@@ -190,9 +203,14 @@ class TopicReader:
             return seen_at, {}
         asked = self._admin.list_offsets(places, request_timeout=10)
         ends = {}
-        for place, answer in asked.items():
-            result = await asyncio.wrap_future(answer)
-            ends[place.partition] = result.offset
+        try:
+            for place, answer in asked.items():
+                ends[place.partition] = (await asyncio.wrap_future(answer)).offset
+        except KafkaException:
+            # After a change of leaders the client would ask the old way for minutes.
+            topic = self._settings.topic
+            await asyncio.to_thread(self._admin.list_topics, topic, timeout=5)
+            raise
         return seen_at, ends
 
     async def current_topic_id(self) -> str:
@@ -227,23 +245,19 @@ class TopicReader:
 
     def _seek(self, held: list[Held]) -> None:
         for each in held:
-            if each.partition in self._positions:
-                self._positions[each.partition] = _Position(each.next_offset)
+            if each.partition in self._positions or each.partition in self._unplaced:
                 self._consumer.seek(
                     TopicPartition(self._settings.topic, each.partition, each.next_offset)
                 )
+                self._positions[each.partition] = _Position(each.next_offset)
+                self._unplaced.discard(each.partition)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Runs within `consume`, on its thread. Were it to raise, the client would go on from
         wherever Kafka likes: so it never raises, and a failure ends this consumer."""
         try:
             gained = {place.partition for place in partitions}
-            low: dict[int, tuple[int, int]] = {}
-            for partition in gained:
-                bounds = consumer.get_watermark_offsets(
-                    TopicPartition(self._settings.topic, partition), timeout=30
-                )
-                low[partition] = bounds
+            low = self._bounds(consumer, gained)
             asked = self._held_offsets(self.topic_id, {p: first for p, (first, _) in low.items()})
             held = asyncio.run_coroutine_threadsafe(_awaited(asked), self._loop).result(
                 ASSIGN_WITHIN_S
@@ -260,11 +274,27 @@ class TopicReader:
                     asyncio.run_coroutine_threadsafe(
                         _awaited(self._halt(each.partition, reason)), self._loop
                     ).result(ASSIGN_WITHIN_S)
+            # A shard that is away does not hold up the others: its partitions are ours, and read
+            # from where it says once it answers. What comes of them until then is let go.
+            self._unplaced |= gained - {each.partition for each in held}
+            readable += [
+                TopicPartition(self._settings.topic, partition, OFFSET_END)
+                for partition in sorted(self._unplaced & gained)
+            ]
             consumer.incremental_assign(readable)
             self.on_assigned(gained)
             log.info("assigned", partitions=sorted(self._positions))
         except Exception as error:
             self._failed = error
+
+    def _bounds(self, consumer: Consumer, partitions: set[int]) -> dict[int, tuple[int, int]]:
+        """The first offset that the log holds of each partition, and its end."""
+        return {
+            partition: consumer.get_watermark_offsets(
+                TopicPartition(self._settings.topic, partition), timeout=30
+            )
+            for partition in partitions
+        }
 
     def _why_not(self, held: Held, low: int, high: int) -> str | None:
         """Why a partition cannot be read on without losing or mistaking events."""
@@ -287,6 +317,7 @@ class TopicReader:
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for place in partitions:
             self._positions.pop(place.partition, None)
+            self._unplaced.discard(place.partition)
         log.info("revoked", partitions=[place.partition for place in partitions])
 
     async def _without_errors(self, messages: list[Message]) -> list[Message]:

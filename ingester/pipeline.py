@@ -149,6 +149,9 @@ class Pipeline:
                 raise
             # They are nowhere until a shard has answered: the map's watcher brings them up again.
             log.warning("cannot_take_up", partitions=sorted(lost), error=repr(error))
+        except KafkaException as error:
+            self._astray |= lost
+            log.warning("cannot_take_up", partitions=sorted(lost), error=repr(error))
 
     async def _send_on(self, reader: TopicReader, lane: Lane) -> None:
         settings = self._settings

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import structlog
 
 from db import ledger
+from db.errors import kind_of
 from db.ledger import Held
 from db.pools import shard_map
 
@@ -36,18 +37,25 @@ class Placement:
     async def read(self) -> set[int]:
         """Read the map again; the partitions that are to be taken up anew by `held`.
 
-        They are nowhere until then.
+        They are nowhere until then. Whether their shard answers is found out here, so that whoever
+        takes them up need not wait for one that does not.
         """
         found = await shard_map(self._pools[0])
         changed = {p for p, shard in self._map.items() if found.get(p, shard) != shard}
         self._map = found
         self._set_aside(changed)
-        return self._between.copy()
+        answering = [
+            {p for p in self._between if self._map.get(p) == shard}
+            for shard, pool in enumerate(self._pools)
+            if any(self._map.get(p) == shard for p in self._between) and await _answers(pool)
+        ]
+        return set().union(*answering)
 
     async def held(self, topic_id: str, low: dict[int, int]) -> list[Held]:
         """Where each partition stands, in the shard that it lives in; see `db.ledger`.
 
-        Those that are on their way between two shards have `moved_to` set and stay nowhere.
+        Those that are on their way between two shards have `moved_to` set and stay nowhere, as do
+        those whose shard is away: of these nothing is said.
         """
         self._set_aside(low)
         found = await self._ask(topic_id, low)
@@ -85,13 +93,29 @@ class Placement:
         held: list[Held] = []
         for shard, pool in enumerate(self._pools):
             here = {p: first for p, first in low.items() if self._map.get(p) == shard}
-            if here:
+            if not here:
+                continue
+            try:
                 held += await ledger.held_offsets(pool, self._topic, topic_id, here)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if kind_of(error) != "transient":
+                    raise
+                log.warning("shard_away", shard=shard, partitions=sorted(here), error=repr(error))
         for partition in low:
             shard = self._map.get(partition, NOWHERE)
             if shard >= len(self._pools):
                 log.error("shard_unknown", partition=partition, shard=shard, advice=_APPEND)
         return held
+
+
+async def _answers(pool: asyncpg.Pool) -> bool:
+    try:
+        await pool.fetchval("SELECT 1", timeout=5)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        if kind_of(error) != "transient":
+            raise
+        return False
+    return True
 
 
 _APPEND: Final = "FOOTFALL_SHARDS names fewer shards: append the new one and start again"
