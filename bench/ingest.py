@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import statistics
 import time
 import uuid
@@ -46,15 +47,24 @@ console = Console()
 Frames = tuple[pl.DataFrame, pl.DataFrame]
 
 
-def fill(bootstrap: str, topic: str, events: int, end_ms: int | None = None) -> None:
-    """Events of many merchants and one day, which ends now or then, into the topic."""
+def fill(
+    bootstrap: str, topic: str, events: int, end_ms: int | None = None, *, in_order: bool = False
+) -> None:
+    """Events of many merchants and one day, which ends now or then, into the topic; in any order,
+    or in that of their times."""
     ensure_topic(bootstrap, topic, PARTITIONS, {})
     end = end_ms or int(time.time() * 1000)
     shops = Shops(list(range(1, MERCHANTS + 1)), 1)
     writer = TopicWriter(bootstrap, topic, {})
-    for key, value in shops.messages(events, end - DAY_MS, end):
+    messages = shops.messages(events, end - DAY_MS, end)
+    for key, value in sorted(messages, key=_time) if in_order else messages:
         writer.write(key, value)
     writer.flush()
+
+
+def _time(message: tuple[bytes, bytes]) -> int:
+    found = re.search(rb'"timestamp": (\d+)', message[1])
+    return int(found[1]) if found else 0
 
 
 def consume(bootstrap: str, topic: str) -> list[Messages]:

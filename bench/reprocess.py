@@ -86,8 +86,8 @@ async def replace_all(bootstrap: str, topic: str, dsn: str, rate: float | None =
     """The whole topic replaced."""
     settings = ReprocessSettings(bootstrap, topic, (dsn,), messages_per_s=rate)
     pools = await open_pools((dsn,), REPLAY_SETTINGS, size=6)
-    now = datetime.now(UTC)
-    asked = Asked(now - timedelta(days=3), now + timedelta(days=1))
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    asked = Asked(today - timedelta(days=1), today)
     planned = await plan(settings, pools, await shard_map(pools[0]), asked)
     run = new_run(planned, settings, LOGIC_VERSION)
     await begin(pools, run, planned)
@@ -190,7 +190,8 @@ def main() -> None:
     with servers.kafka() as bootstrap, database() as dsn:
         topic = f"bench.{uuid.uuid4().hex[:8]}"
         # one UTC day that is over
-        fill(bootstrap, topic, asked.events, int(time.time() * 1000) // DAY_MS * DAY_MS)
+        midnight = int(time.time() * 1000) // DAY_MS * DAY_MS
+        fill(bootstrap, topic, asked.events, midnight, in_order=True)
         live = asked.events / asyncio.run(pipeline(bootstrap, topic, dsn, asked.events))
         asyncio.run(take_in(dsn))
         table = Table("", "messages/s", "of live", "rows changed", "with rollups, s")
