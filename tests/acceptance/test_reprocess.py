@@ -55,6 +55,25 @@ def test_a_bug_is_mended_and_twice_is_the_same(
         assert differences(everything(world), wanted) == []
 
 
+def test_rows_in_the_columnstore_are_replaced_too(
+    bootstrap: str, topic: tuple[str, int, dict[str, list[str]]]
+) -> None:
+    name, sent, wanted = topic
+    with own_world(bootstrap, name) as world:
+        world.merchants(5)
+        ingest(world, sent, "verdict")
+        with psycopg.connect(world.shards[0], autocommit=True) as connection:
+            for table in ("events", "event_items"):
+                packed = connection.execute(
+                    "SELECT compress_chunk(chunk) FROM show_chunks(%s::regclass) AS chunk", (table,)
+                ).fetchall()
+                assert packed
+        told = reprocess(world, "run", *days(-5, 2), "--yes", "--json")
+        assert told["rows_changed"] > 0
+        assert differences(everything(world), wanted) == []
+        assert reprocess(world, "verify", *days(-5, 2), "--json")["agrees"]
+
+
 def test_verify_finds_what_differs_and_repairs_exactly_that(
     bootstrap: str, topic: tuple[str, int, dict[str, list[str]]]
 ) -> None:
