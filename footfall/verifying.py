@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import asyncpg
@@ -80,14 +81,8 @@ async def _verified(settings: ReprocessSettings, plan: ReplayPlan, *, repair: bo
         wrong = [each for each in report.slices if not each.agrees]
         if repair and wrong:
             chosen = {(each.slice.partition, each.slice.start) for each in wrong}
-            part = ReplayPlan(
-                plan.asked,
-                plan.topic_id,
-                tuple(p for p in plan.planned if (p.slice.partition, p.slice.start) in chosen),
-                plan.bytes_a_message,
-                plan.messages_per_s,
-                plan.rate_is_measured,
-            )
+            left = (p for p in plan.planned if (p.slice.partition, p.slice.start) in chosen)
+            part = replace(plan, planned=tuple(left))
             await begin(pools, run, part)
             with ProgressBar(part.messages) as bar:
                 mending = Work(run, work.logic, Pace(None, bar.read), mend=True)

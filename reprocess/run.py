@@ -8,13 +8,14 @@ import itertools
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import asyncpg
 import structlog
 
 from db import runs
-from db.errors import kind_of
+from db.retry import patiently
 from db.runs import Done, Run, Slice
 from reprocess.cascade import cascade
 from reprocess.pace import stand_back
@@ -163,7 +164,8 @@ class _ShardRun:
                 continue
             source = await self.sources.get()
             try:
-                done = await _patiently(self.pool, source, self.work, part)
+                replacing = partial(replace_slice, self.pool, source, self.work, part)
+                done = await patiently(replacing, RETRY_S)
             except HeldBackError as held:
                 await runs.hold(self.pool, self.work.run.run_id, part, str(held))
                 self.ended.held[part] = str(held)
@@ -213,15 +215,3 @@ async def _all(chains: Sequence[Coroutine[Any, Any, None]]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-
-async def _patiently(pool: asyncpg.Pool, source: Source, work: Work, part: Slice) -> Done:
-    for wait in (*RETRY_S, None):
-        try:
-            return await replace_slice(pool, source, work, part)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            if wait is None or kind_of(error) != "transient":
-                raise
-            log.warning("again", partition=part.partition, error=repr(error))
-        await asyncio.sleep(wait)
-    raise AssertionError("unreachable")
