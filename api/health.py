@@ -18,17 +18,21 @@ async def live() -> dict[str, str]:
 
 @get("/health/ready", tags=["health"], summary="Can it do its work?")
 async def ready(state: LitestarState) -> Response[dict[str, Any]]:
-    """Every shard answers. Without the log the spool still accepts events."""
+    """It can for the merchants whose shards answer, until it is told to go. A shard that is away
+    must not take the others' merchants along, nor must the log: the spool accepts events."""
     footfall: State = state.footfall
+    going = footfall.settings.draining_file
     answers = await asyncio.gather(
         *(asyncio.wait_for(pool.fetchval("SELECT 1"), 3) for pool in footfall.readers),
         return_exceptions=True,
     )
     shards = {str(n): "ok" if got == 1 else "away" for n, got in enumerate(answers)}
-    well = all(word == "ok" for word in shards.values())
+    draining = going is not None and going.exists()
+    well = "degraded" if "away" in shards.values() else "ok"
     body = {
-        "status": "ok" if well else "degraded",
+        "status": "draining" if draining else well,
         "shards": shards,
         "spool": "draining" if footfall.publisher.spool.pending else "empty",
     }
-    return Response(body, status_code=200 if well else 503)
+    can = not draining and "ok" in shards.values()
+    return Response(body, status_code=200 if can else 503)

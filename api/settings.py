@@ -22,4 +22,5 @@ class ApiSettings:
     cache_seconds: float = 2.0  # how long an answer is served again whatever happens; 0: none is
     raw_rows: int = 20_000_000  # what a question that no rollup answers may read
     country_file: Path | None = None  # tells the countries of browsers' addresses
+    draining_file: Path | None = None  # is there once this worker is about to go
     page_folders: tuple[Path, ...] = ()  # with the files that browsers load

@@ -153,7 +153,7 @@ def serve(workers: Annotated[int, typer.Option(help="Worker processes.")] = 1) -
 
     environment = Environment.read()
     environment.api_settings()
-    run(environment.api_host, environment.api_port, workers)
+    run(environment.api_host, environment.api_port, workers, environment.drain_seconds)
 
 
 @app.command()

@@ -43,6 +43,7 @@ class Environment:
     country_file: Path | None
     trusted_proxies: tuple[str, ...]
     requests_per_minute: int
+    drain_seconds: int
     cache_seconds: float
     raw_rows: int
 
@@ -76,6 +77,7 @@ class Environment:
             country_file=Path(country) if country else None,
             trusted_proxies=tuple(given.get("FOOTFALL_TRUSTED_PROXIES", "").split()),
             requests_per_minute=_number(given, "FOOTFALL_REQUESTS_PER_MINUTE", 6000),
+            drain_seconds=_number(given, "FOOTFALL_DRAIN_S", 0),
             cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 2000) / 1000,
             raw_rows=_number(given, "FOOTFALL_RAW_ROWS", 20_000_000),
         )

@@ -1,14 +1,18 @@
 """The API as a process: granian in front of the application."""
 
+import os
+import signal
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 from granian.constants import Interfaces
-from granian.server import Server
+from granian.server.mp import MPServer
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from api.app import create_app
@@ -16,6 +20,7 @@ from footfall.environment import Environment, configure_logging
 from page.files import FILES, HERE, built
 from stack.npm import PartMissingError, Say, say_to_stderr
 
+_DRAINING: Final = "FOOTFALL_DRAINING_FILE"  # from the server to its workers
 _ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - where it listens is the operator's
 
 
@@ -25,28 +30,56 @@ def application() -> Any:
     configure_logging()
     environment = Environment.read()
     folders = _page_folders(lambda _: None)
-    app = create_app(replace(environment.api_settings(), page_folders=folders))
+    settings = replace(
+        environment.api_settings(), page_folders=folders, draining_file=Path(os.environ[_DRAINING])
+    )
+    app = create_app(settings)
     if not environment.trusted_proxies:
         return app
     return wrap_asgi_with_proxy_headers(app, list(environment.trusted_proxies))
 
 
-def serve(host: str, port: int, workers: int) -> None:
-    """Serve until stopped."""
+class _DrainingServer(MPServer):
+    """Goes unready before it goes: a connection that is made just as a listener closes is lost, so
+    that SIGTERM first tells the proxies to make none, and ends the workers when they had time to
+    hear it. SIGINT, or a second SIGTERM, ends them at once."""
+
+    def __init__(self, drain_s: float, draining_file: Path, **given: Any) -> None:
+        super().__init__(**given)
+        self._drain_s, self._draining_file = drain_s, draining_file
+
+    def signal_handler_interrupt(self, number: int = 0, *args: Any, **kwargs: Any) -> None:
+        stop: Callable[[], None] = super().signal_handler_interrupt
+        if number != signal.SIGTERM or not self._drain_s or self._draining_file.exists():
+            stop()
+            return
+        self._draining_file.touch()
+        timer = threading.Timer(self._drain_s, stop)
+        timer.daemon = True
+        timer.start()
+
+
+def serve(host: str, port: int, workers: int, drain_s: float) -> None:
+    """Serve until stopped, and for `drain_s` seconds after SIGTERM."""
     _page_folders(say_to_stderr)
-    server = Server(
-        "footfall.serve:application",
-        address=host,
-        port=port,
-        workers=workers,
-        factory=True,
-        interface=Interfaces.ASGI,
-        log_enabled=False,
-    )
-    server.on_startup(
-        lambda: threading.Thread(target=_say_ready, args=(host, port), daemon=True).start()
-    )
-    server.serve()
+    with tempfile.TemporaryDirectory(prefix="footfall-serve-") as folder:
+        file = Path(folder, "draining")
+        os.environ[_DRAINING] = str(file)
+        server = _DrainingServer(
+            drain_s,
+            file,
+            target="footfall.serve:application",
+            address=host,
+            port=port,
+            workers=workers,
+            factory=True,
+            interface=Interfaces.ASGI,
+            log_enabled=False,
+        )
+        server.on_startup(
+            lambda: threading.Thread(target=_say_ready, args=(host, port), daemon=True).start()
+        )
+        server.serve()
 
 
 def _page_folders(say: Say) -> tuple[Path, ...]:

@@ -153,7 +153,7 @@ def test_the_proxy_knows_both_workers_and_asks_their_health() -> None:
     assert [name for name, *_ in servers] == [name for name in OURS if name.startswith("api")]
     for name, host, port in servers:
         assert (host, port) == (name, OURS[name]["environment"]["FOOTFALL_API_PORT"])
-    assert "httpchk GET /health/live" in text
+    assert "httpchk GET /health/ready" in text
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is missing (Debian: haproxy)")

@@ -61,7 +61,8 @@ def test_a_container_runs_a_command_that_exists_with_variables_that_are_read(
     assert ports <= {environment.api_port, environment.telemetry_port}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         if probe in container:
-            assert container[probe]["httpGet"]["path"] in {"/metrics", "/health/live"}
+            health = "/health/ready" if probe == "readinessProbe" else "/health/live"
+            assert container[probe]["httpGet"]["path"] in {"/metrics", health}
 
 
 def test_each_claim_is_one_that_something_answers() -> None:

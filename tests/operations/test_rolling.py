@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -54,75 +54,104 @@ def shares(*processes: Process) -> bool:
     return all(line and line[0].count(",") <= 5 and "[]" not in line[0] for line in last)
 
 
-class Visitor:
-    """Sends and asks without a pause, as through a proxy that tries the other worker where one
-    refuses the connection; counts what did not go well."""
+@contextmanager
+def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Work beside the block, told to stop at its end."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
-    def __init__(self, service: Service, urls: list[str], merchant: int) -> None:
+
+class Proxy:
+    """As the one we deploy: it asks the workers whether they are ready, and tries the other where
+    one refuses the connection. What was sent once is not sent again."""
+
+    def __init__(self, urls: list[str]) -> None:
+        self._urls = urls
+        self._ready = dict.fromkeys(urls, True)
+
+    def watch(self, stop: threading.Event) -> None:
+        """Ask until told to stop."""
+        while not stop.wait(0.2):
+            for url in self._urls:
+                try:
+                    answer = httpx.get(url + "/health/ready", timeout=5)
+                    self._ready[url] = answer.status_code == 200
+                except httpx.HTTPError:
+                    self._ready[url] = False
+
+    def post(self, path: str, body: dict[str, object], headers: dict[str, str]) -> httpx.Response:
+        """The answer of a worker.
+
+        Raises:
+            httpx.HTTPError: none could be reached, or one did not answer.
+        """
+        for url in sorted(self._urls, key=lambda url: not self._ready[url]):
+            try:
+                return httpx.post(url + path, json=body, headers=headers, timeout=30)
+            except httpx.ConnectError:
+                continue
+        raise httpx.ConnectError("no worker can be reached")
+
+
+class Visitor:
+    """Sends and asks without a pause; counts what did not go well."""
+
+    def __init__(self, service: Service, proxy: Proxy, merchant: int) -> None:
         self.sent = 0
         self.wrong: list[str] = []
-        self._service, self._urls, self._merchant = service, urls, merchant
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._service, self._proxy, self._merchant = service, proxy, merchant
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """While the block runs."""
-        self._thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            self._thread.join()
-
-    def _run(self) -> None:
+    def visit(self, stop: threading.Event) -> None:
+        """Send and ask until told to stop."""
         key = {"Authorization": f"Bearer {self._service.key(self._merchant)}"}
         question: dict[str, object] = {"metrics": ["events"], "date_range": "today"}
-        while not self._stop.is_set():
+        while not stop.is_set():
             event = page_view(event_id=f"e-{self.sent}")
             asked: tuple[tuple[str, dict[str, object]], ...] = (
                 ("/v1/events", event),
                 ("/v1/query", question),
             )
             for path, body in asked:
-                answer = self._through_the_proxy(path, body, key)
-                if answer is None or answer.status_code >= 300:
-                    self.wrong.append(f"{path}: {answer and answer.text}")
+                try:
+                    answer = self._proxy.post(path, body, key)
+                except httpx.HTTPError as error:
+                    self.wrong.append(f"{path}: {error!r}")
+                    continue
+                if answer.status_code >= 300:
+                    self.wrong.append(f"{path}: {answer.text}")
                 elif path == "/v1/events":
                     self.sent += 1
-
-    def _through_the_proxy(
-        self, path: str, body: dict[str, object], headers: dict[str, str]
-    ) -> httpx.Response | None:
-        for url in self._urls:
-            try:
-                return httpx.post(url + path, json=body, headers=headers, timeout=30)
-            except httpx.ConnectError:
-                continue
-            except httpx.HTTPError as error:
-                self.wrong.append(repr(error))
-        return None
 
 
 def test_api_workers_restart_one_after_the_other_and_no_request_fails(
     world: World, tmp_path: Path
 ) -> None:
     ports = [free_port(), free_port()]
+    drain = {"FOOTFALL_DRAIN_S": "2"}
     with ExitStack() as opened:
         ingester = opened.enter_context(footfall("ingest", environment=world.environment))
         ingester.wait_for("ingesting")
         running = {
-            port: opened.enter_context(serving(world, tmp_path / str(port), port)) for port in ports
+            port: opened.enter_context(serving(world, tmp_path / str(port), port, drain))
+            for port in ports
         }
         service = running[ports[0]][0]
         merchant = service.merchant()
-        visitor = Visitor(service, [s.url for s, _ in running.values()], merchant)
-        with visitor.busy():
+        proxy = Proxy([each.url for each, _ in running.values()])
+        visitor = Visitor(service, proxy, merchant)
+        with meanwhile(proxy.watch), meanwhile(visitor.visit):
             for port in ports:
                 time.sleep(1)
                 running[port][1].send(signal.SIGTERM)
                 assert running[port][1].end(40) == 0, "\n".join(running[port][1].lines)
-                running[port] = opened.enter_context(serving(world, tmp_path / str(port), port))
+                again = serving(world, tmp_path / str(port), port, drain)
+                running[port] = opened.enter_context(again)
             time.sleep(1)
         assert not visitor.wrong
         assert visitor.sent > 20
