@@ -26,7 +26,7 @@ from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from db.copier import copy_encoded, encode_rows
+from db.copier import ROW_ORDER, copy_encoded, encode_rows
 from db.migrate import migrate
 from events.batch import Messages
 from events.decode import decode
@@ -171,14 +171,13 @@ def stages(bootstrap: str, topic: str) -> tuple[dict[str, float], list[Frames]]:
     with timed(took, "join"):
         batches = in_batches(parts)
     enrichment, frames = Enrichment(), []
-    order = [pl.col("ts").dt.date(), "merchant_id", "ts"]
     for batch in batches:
         with timed(took, "decode"):
             decode(batch, Limits())
         with timed(took, "decode and transform"):
             done = process(batch, limits=Limits(), enrichment=enrichment)
         with timed(took, "sort"):
-            pair = (done.rows.sort(order), done.items.sort(order))
+            pair = (done.rows.sort(*ROW_ORDER), done.items.sort(*ROW_ORDER))
         with timed(took, "encode"):
             for frame in pair:
                 encode_rows(frame)

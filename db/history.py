@@ -1,6 +1,6 @@
 """What of the log a window of event time came from, and what the tables hold of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -50,18 +50,26 @@ _OTHER_TOPICS: Final = """
 SELECT DISTINCT topic_id FROM ingest_batch
  WHERE kafka_partition = ANY ($1) AND first_ts < $3 AND last_ts >= $2 AND topic_id <> $4
 """
-_EVENTS: Final = """
-SELECT array_agg(log_offset ORDER BY log_offset) FROM events
- WHERE kafka_partition = $1 AND ts >= $2 AND ts < $3 AND log_offset >= $4 AND log_offset < $5
-   AND ($6::int8 IS NULL OR merchant_id = $6)
-"""
-_REJECTS: Final = """
-SELECT log_offset, ts, merchant_id, reason, field, detail FROM rejected_event
- WHERE topic_id = $1 AND kafka_partition = $2 AND log_offset >= $3 AND log_offset < $4
-"""
-_REPEATS: Final = """
-SELECT log_offset, ts, merchant_id FROM duplicate_event
- WHERE kafka_partition = $1 AND log_offset >= $2 AND log_offset < $3
+
+
+def _arrays(prefix: str, columns: Iterable[str]) -> str:
+    """Rows as one row of arrays."""
+    return ", ".join(f"array_agg({name}) AS {prefix}_{name}" for name in columns)
+
+
+# One statement is one snapshot: a slice beside this one may be replaced meanwhile, and a message
+# that it moves must not be half here and half there.
+_HELD: Final = f"""
+SELECT * FROM ({_LINES}) AS lines,
+       (SELECT array_agg(log_offset ORDER BY log_offset) AS events FROM events
+         WHERE kafka_partition = $2 AND ts >= $7 AND ts < $8
+           AND log_offset >= $5 AND log_offset < $6
+           AND ($9::int8 IS NULL OR merchant_id = $9)) AS events,
+       (SELECT {_arrays("reject", _REJECT_SCHEMA)} FROM rejected_event
+         WHERE topic_id = $1 AND kafka_partition = $2
+           AND log_offset >= $5 AND log_offset < $6) AS rejects,
+       (SELECT {_arrays("repeat", _REPEAT_SCHEMA)} FROM duplicate_event
+         WHERE kafka_partition = $2 AND log_offset >= $5 AND log_offset < $6) AS repeats
 """
 _ADJUST: Final = """
 UPDATE ingest_batch AS line
@@ -127,11 +135,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Where the tables hold a partition's messages, by offset.
+    """Where the tables hold a partition's messages of a range of offsets, in one snapshot.
 
-    `events` are those within the window; rejects and repeats are all of the offsets asked for.
+    `lines` are those of the ledger that hold anything of a window or near it, `events` those within
+    the window; rejects and repeats are all of the offsets.
     """
 
+    lines: pl.DataFrame  # as `lines_of` gives them
     events: list[int]
     rejects: pl.DataFrame  # log_offset, ts, merchant_id, reason, field, detail
     repeats: pl.DataFrame  # log_offset, ts, merchant_id
@@ -150,8 +160,8 @@ async def lines_of(
     Columns: start_offset, end_offset, messages, event_rows, elsewhere, first_ts, last_ts.
     """
     row = await pool.fetchrow(_LINES, topic_id, partition, *window, *offsets)
-    columns = {name: (row[name] if row else None) or [] for name in _LINE_SCHEMA}
-    return pl.DataFrame(columns, schema=_LINE_SCHEMA)
+    assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
+    return _frame(row, "", _LINE_SCHEMA)
 
 
 def ranges_of(lines: pl.DataFrame, near: int = 5_000) -> list[Offsets]:
@@ -176,18 +186,26 @@ async def other_topics(
     return [row["topic_id"] for row in rows]
 
 
-async def held_places(pool: Askable, topic_id: str, place: Place) -> Held:
-    """What the tables hold of a place: events of its window, all rejects and repeats of its
-    offsets."""
+async def held_places(
+    pool: Askable, topic_id: str, place: Place, near: tuple[datetime, datetime]
+) -> Held:
+    """What the tables hold of a place, and the lines of the ledger within its offsets that hold
+    anything of `near`."""
     partition, start, end, merchant, first, last = place.values
-    events = await pool.fetchval(_EVENTS, partition, start, end, first, last, merchant)
-    rejects = await pool.fetch(_REJECTS, topic_id, partition, first, last)
-    repeats = await pool.fetch(_REPEATS, partition, first, last)
+    row = await pool.fetchrow(_HELD, topic_id, partition, *near, first, last, start, end, merchant)
+    assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
     return Held(
-        events or [],
-        pl.DataFrame([tuple(row) for row in rejects], schema=_REJECT_SCHEMA, orient="row"),
-        pl.DataFrame([tuple(row) for row in repeats], schema=_REPEAT_SCHEMA, orient="row"),
+        _frame(row, "", _LINE_SCHEMA),
+        row["events"] or [],
+        _frame(row, "reject_", _REJECT_SCHEMA),
+        _frame(row, "repeat_", _REPEAT_SCHEMA),
     )
+
+
+def _frame(
+    row: asyncpg.Record, prefix: str, schema: dict[str, pl.DataType | type[pl.DataType]]
+) -> pl.DataFrame:
+    return pl.DataFrame({name: row[prefix + name] or [] for name in schema}, schema=schema)
 
 
 async def adjust_lines(

@@ -29,17 +29,21 @@ SELECT merchant_id, day, measure, coalesce(o.value, 0) AS before, coalesce(n.val
   FROM ({_OF.format(table="old_events")}) AS o
   FULL JOIN ({_OF.format(table="new_events")}) AS n USING (merchant_id, day, measure)
 """
+_BY_DAY: Final = """
+SELECT day, measure, sum(before)::int8 AS before, sum(after)::int8 AS after
+  FROM beside GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_TELL: Final = f"WITH beside AS ({BESIDE}) {_BY_DAY}"
 _NOTE: Final = f"""
+WITH beside AS MATERIALIZED ({BESIDE}),
+noted AS (
 INSERT INTO reprocess_change AS held (run_id, kafka_partition, window_start, merchant_id, day,
        measure, before, after)
 SELECT $1::uuid, $2::int4, $3::timestamptz, merchant_id, day, measure, before, after
-  FROM ({BESIDE}) AS beside WHERE before <> after
+  FROM beside WHERE before <> after
     ON CONFLICT (run_id, kafka_partition, window_start, merchant_id, day, measure)
-    DO UPDATE SET before = held.before + excluded.before, after = held.after + excluded.after
-"""
-_BY_DAY: Final = f"""
-SELECT day, measure, sum(before)::int8 AS before, sum(after)::int8 AS after
-  FROM ({BESIDE}) AS beside GROUP BY 1, 2 ORDER BY 1, 2
+    DO UPDATE SET before = held.before + excluded.before, after = held.after + excluded.after)
+{_BY_DAY}
 """
 
 
@@ -62,11 +66,12 @@ class Sum:
 
 async def beside(connection: Connection) -> list[Sum]:
     """The measures of the rows laid out, old beside new."""
-    return [Sum(*row) for row in await connection.fetch(_BY_DAY)]
+    return [Sum(*row) for row in await connection.fetch(_TELL)]
 
 
 async def note_changes(
     connection: Connection, run_id: str, partition: int, window_start: object
-) -> None:
-    """Keep what changed for each merchant: the history of a number."""
-    await connection.execute(_NOTE, run_id, partition, window_start)
+) -> list[Sum]:
+    """The same, and what changed for each merchant is kept: the history of a number."""
+    noted = await connection.fetch(_NOTE, run_id, partition, window_start)
+    return [Sum(*row) for row in noted]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from db.copier import copy_rows
+from db.copier import ROW_ORDER, copy_rows
 from db.history import Place
 from db.pools import Connection
 from db.tables import event_items, events
@@ -38,7 +38,8 @@ CREATE TEMP TABLE old_events (LIKE events) ON COMMIT DROP;
 CREATE TEMP TABLE new_events (LIKE events) ON COMMIT DROP;
 CREATE TEMP TABLE old_items (LIKE event_items) ON COMMIT DROP;
 CREATE TEMP TABLE new_items (LIKE event_items) ON COMMIT DROP;
-CREATE TEMP TABLE changed (log_offset int8, old_ts timestamptz, new_ts timestamptz) ON COMMIT DROP
+CREATE TEMP TABLE changed (log_offset int8, old_ts timestamptz, new_ts timestamptz, columns int8)
+    ON COMMIT DROP
 """
 _TAKE_EVENTS: Final = f"""
 INSERT INTO old_events ({", ".join(_EVENT)})
@@ -54,15 +55,21 @@ SELECT {", ".join(_ITEM)} FROM event_items
    AND ($4::int8 IS NULL OR merchant_id = $4)
    AND log_offset >= $5 AND log_offset < $6 AND ($7::int8[] IS NULL OR log_offset = ANY ($7))
 """
+# A bit for each column in which an old row and its new one differ.
+_DIFFERING: Final = " | ".join(
+    f"(o.{_TEXT.get(name, name)} IS DISTINCT FROM n.{_TEXT.get(name, name)})::int4::int8 << {bit}"
+    for bit, name in enumerate(_EVENT)
+)
 _COMPARE: Final = f"""
 INSERT INTO changed
-SELECT coalesce(o.log_offset, n.log_offset), o.ts, n.ts
+SELECT coalesce(o.log_offset, n.log_offset), o.ts, n.ts,
+       CASE WHEN o.ts IS NULL OR n.ts IS NULL THEN 0 ELSE {_DIFFERING} END
   FROM old_events AS o FULL JOIN new_events AS n ON n.log_offset = o.log_offset
  WHERE {_row("o", _EVENT)} IS DISTINCT FROM {_row("n", _EVENT)}
 """
 _COMPARE_ITEMS: Final = f"""
 INSERT INTO changed
-SELECT DISTINCT ON (log_offset) log_offset, o.ts, n.ts
+SELECT DISTINCT ON (log_offset) log_offset, o.ts, n.ts, 0
   FROM (SELECT coalesce(o.log_offset, n.log_offset) AS log_offset
           FROM old_items AS o
           FULL JOIN new_items AS n ON n.log_offset = o.log_offset AND n.item_index = o.item_index
@@ -75,7 +82,7 @@ SELECT DISTINCT ON (log_offset) log_offset, o.ts, n.ts
 # What stands twice is like its new row each time, and yet wrong.
 _COMPARE_DOUBLES: Final = """
 INSERT INTO changed
-SELECT DISTINCT log_offset, o.ts, n.ts
+SELECT DISTINCT log_offset, o.ts, n.ts, 0
   FROM (SELECT log_offset FROM old_events GROUP BY log_offset HAVING count(*) > 1) AS twice
   JOIN old_events AS o USING (log_offset) LEFT JOIN new_events AS n USING (log_offset)
  WHERE log_offset NOT IN (SELECT log_offset FROM changed)
@@ -83,18 +90,19 @@ SELECT DISTINCT log_offset, o.ts, n.ts
 _COLUMNS: Final = f"""
 SELECT {
     ", ".join(
-        f"count(*) FILTER (WHERE o.{_TEXT.get(n, n)} IS DISTINCT FROM n.{_TEXT.get(n, n)}) AS {n}"
-        for n in _EVENT
+        f"count(*) FILTER (WHERE columns & {1 << bit} <> 0) AS {name}"
+        for bit, name in enumerate(_EVENT)
     )
 }
-  FROM changed JOIN old_events AS o USING (log_offset) JOIN new_events AS n USING (log_offset)
+  FROM changed WHERE columns <> 0
 """
 _SUMMARY: Final = """
 SELECT (SELECT count(*) FROM old_events) AS before, (SELECT count(*) FROM new_events) AS after,
-       count(DISTINCT log_offset) AS changed,
+       (SELECT count(*) FROM (SELECT DISTINCT log_offset FROM changed) AS each) AS changed,
        (SELECT count(*) FROM old_events WHERE log_offset IN (SELECT log_offset FROM changed))
            AS gone,
-       count(DISTINCT log_offset) FILTER (WHERE new_ts IS NOT NULL) AS made,
+       (SELECT count(*) FROM (SELECT DISTINCT log_offset FROM changed WHERE new_ts IS NOT NULL)
+            AS each) AS made,
        least(min(old_ts), min(new_ts), min(items.low)) AS first,
        greatest(max(old_ts), max(new_ts), max(items.high)) AS last
   FROM changed,
@@ -103,7 +111,7 @@ SELECT (SELECT count(*) FROM old_events) AS before, (SELECT count(*) FROM new_ev
 """
 _HOURS: Final = """
 SELECT range_agg(tstzrange(hour, hour + INTERVAL '1 hour'))
-  FROM (SELECT date_trunc('hour', ts, 'UTC') AS hour
+  FROM (SELECT DISTINCT date_bin('1 hour', ts, 'epoch') AS hour
           FROM changed, LATERAL (VALUES (old_ts), (new_ts)) AS times (ts)
          WHERE ts IS NOT NULL) AS hours
 """
@@ -123,7 +131,6 @@ _INSERT: Final = """
 INSERT INTO {table} ({columns})
 SELECT {columns} FROM {made} AS made
  WHERE EXISTS (SELECT FROM changed WHERE changed.log_offset = made.log_offset)
- ORDER BY (ts AT TIME ZONE 'UTC')::date, merchant_id, ts
 """
 
 
@@ -154,7 +161,8 @@ async def lay_out(connection: Connection) -> None:
 async def take_old(
     connection: Connection, place: Place, offsets: list[int] | None = None
 ) -> list[int]:
-    """Lay out the rows that stand at a place, of these offsets or all; the offsets taken so far."""
+    """Lay out the rows that stand at a place, of these offsets or all; the offsets taken so far, in
+    order."""
     await connection.execute(_TAKE_EVENTS, *place.values, offsets)
     await connection.execute(_TAKE_ITEMS, *place.values, offsets)
     found: list[int] | None = await connection.fetchval(
@@ -172,9 +180,9 @@ async def old_items(connection: Connection) -> list[int]:
 
 
 async def lay_new(connection: Connection, rows: pl.DataFrame, items: pl.DataFrame) -> None:
-    """Lay the new rows beside the old."""
-    await copy_rows(connection, "new_events", rows)
-    await copy_rows(connection, "new_items", items)
+    """Lay the new rows beside the old, in the order in which live ingest writes them."""
+    for table, frame in (("new_events", rows), ("new_items", items)):
+        await copy_rows(connection, table, frame.sort(*ROW_ORDER))
 
 
 async def recount_order(connection: Connection, place: Place, offset: int, counted: bool) -> None:
@@ -194,10 +202,12 @@ async def recount_order(connection: Connection, place: Place, offset: int, count
         )
 
 
-async def compare(connection: Connection) -> Changes:
-    """Find what differs between the rows laid out; `changed` then holds it."""
+async def compare(connection: Connection, *, doubled: bool) -> Changes:
+    """Find what differs between the rows laid out; `changed` then holds it. `doubled` says whether
+    any old row stands twice."""
     await connection.execute(_COMPARE)
-    await connection.execute(_COMPARE_DOUBLES)
+    if doubled:
+        await connection.execute(_COMPARE_DOUBLES)
     await connection.execute(_COMPARE_ITEMS)
     summary = await connection.fetchrow(_SUMMARY)
     columns = await connection.fetchrow(_COLUMNS)

@@ -46,6 +46,7 @@ class Environment:
     drain_seconds: int
     cache_seconds: float
     raw_rows: int
+    slice_messages: int
 
     @classmethod
     def read(cls, given: Mapping[str, str] = os.environ) -> "Environment":
@@ -80,6 +81,7 @@ class Environment:
             drain_seconds=_number(given, "FOOTFALL_DRAIN_S", 0),
             cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 2000) / 1000,
             raw_rows=_number(given, "FOOTFALL_RAW_ROWS", 20_000_000),
+            slice_messages=_number(given, "FOOTFALL_SLICE_MESSAGES", 250_000),
         )
 
     def need_shards(self) -> tuple[str, ...]:
@@ -143,6 +145,7 @@ class Environment:
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),
             country_file=self.country_file,
+            slice_messages=self.slice_messages,
             parallel=parallel,
             messages_per_s=rate,
         )

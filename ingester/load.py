@@ -14,7 +14,7 @@ import asyncpg
 import polars as pl
 import structlog
 
-from db.copier import copy_rows
+from db.copier import ROW_ORDER, copy_rows
 from db.errors import kind_of
 from db.ledger import LedgerLine, Span, move_fence, note_days, record
 from db.pools import Connection
@@ -111,12 +111,9 @@ class Loader:
         return Outcome(rows, items, processed.rejects, repeated)
 
     async def _copy(self, connection: Connection, stored: Outcome) -> None:
-        # Ascending time, so that two writers touch compressed chunks in one order; within a day by
-        # merchant, as questions read them.
-        order = [pl.col("ts").dt.date(), "merchant_id", "ts"]
-        await copy_rows(connection, "events", stored.rows.sort(order))
+        await copy_rows(connection, "events", stored.rows.sort(*ROW_ORDER))
         self._reach("mid_copy")
-        await copy_rows(connection, "event_items", stored.items.sort(order))
+        await copy_rows(connection, "event_items", stored.items.sort(*ROW_ORDER))
         topic_id = pl.lit(self._topic_id).alias("topic_id")
         await copy_rows(connection, "rejected_event", stored.rejects.select(topic_id, pl.all()))
         await copy_rows(connection, "duplicate_event", stored.repeated)

@@ -1,11 +1,12 @@
 """Reading ranges of the log again: any number of readers, no group, nothing committed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from operator import methodcaller
-from typing import Final
+from typing import Final, TypeVar
 
 import polars as pl
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -16,6 +17,7 @@ from events.batch import Messages
 from ingester.consume import as_columns
 from reprocess.archive_files import Kept
 
+T = TypeVar("T")
 AT_ONCE: Final = 10_000
 BATCH: Final = 50_000
 SILENT_S: Final = 60.0
@@ -80,10 +82,10 @@ class LogSource:
             async for part in self._range(partition, start, end):
                 held += part
                 if len(held) >= BATCH:
-                    yield _kept(held)
+                    yield await self._on_thread(partial(_kept, held))
                     held = []
         if held:
-            yield _kept(held)
+            yield await self._on_thread(partial(_kept, held))
 
     async def _range(self, partition: int, start: int, end: int) -> AsyncIterator[list[Message]]:
         place = TopicPartition(self._topic, partition, start)
@@ -93,7 +95,7 @@ class LogSource:
             # No more than there are: the client would wait for the rest.
             count = min(AT_ONCE, end - at)
             messages: list[Message] = await self._on_thread(
-                lambda n=count: self._consumer.consume(n, 0.5)
+                partial(self._consumer.consume, count, 0.5)
             )
             good, at_end = _sorted_out(messages)
             silent = 0.0 if messages else silent + 0.5
@@ -106,9 +108,9 @@ class LogSource:
             if at_end:
                 return
 
-    async def _on_thread(self, call: object) -> list[Message]:
+    async def _on_thread(self, call: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._thread, call))  # type: ignore[arg-type]
+        return await asyncio.shield(loop.run_in_executor(self._thread, call))
 
 
 def _sorted_out(messages: list[Message]) -> tuple[list[Message], bool]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -36,21 +36,14 @@ class Scope:
         """Half-open."""
         return self.start, self.end
 
-    def with_held(self, held: Held) -> "Scope":
-        """The scope that knows which messages the tables hold within the window."""
-        here = self.holds(held.rejects), self.holds(held.repeats)
-        offsets = [np.asarray(held.events, np.int64)]
-        offsets += [
-            frame.filter(mask).get_column("log_offset").to_numpy()
-            for frame, mask in zip((held.rejects, held.repeats), here, strict=True)
+    def knowing(self, held: Held) -> "Scope":
+        """The scope that knows, too, which messages the tables hold within the window."""
+        here = [
+            frame.filter(self.holds(frame)).get_column("log_offset").to_numpy()
+            for frame in (held.rejects, held.repeats)
         ]
-        return Scope(
-            self.partition,
-            self.start,
-            self.end,
-            self.merchant_id,
-            np.unique(np.concatenate(offsets)),
-        )
+        known = np.concatenate([self.held, np.asarray(held.events, np.int64), *here])
+        return replace(self, held=known)
 
     def holds(self, frame: pl.DataFrame) -> pl.Series:
         """For each row with `ts`, `merchant_id` and `log_offset`, whether it is meant."""

@@ -5,14 +5,16 @@ Rows that live ingest wrote before the slice was read do not change any more, so
 on them is done without its fence. The fence is held only for what arrived since.
 """
 
-from dataclasses import replace
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 import asyncpg
 import polars as pl
 
 from db import history, replacement, runs
-from db.history import Offsets, Place
+from db.history import Held, Offsets, Place
 from db.measures import Sum
 from db.pools import Askable, Connection
 from db.replacement import Changes
@@ -24,6 +26,7 @@ from reprocess.swap import Pass, swap
 from reprocess.work import Work
 
 EVERYTHING: Final = (-(2**62), 2**62)  # rows that came from files stand below zero
+_SPAN: Final = ["start_offset", "end_offset", "first_ts", "last_ts"]
 ROUNDS: Final = 3  # of catching up with live; the last one holds the fence
 
 
@@ -35,8 +38,35 @@ class DoneElsewhereError(Exception):
     """Another process has replaced this slice meanwhile."""
 
 
-async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, part: Slice) -> Done:
-    """Replace a slice; what that did.
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A slice whose messages were read before its turn came."""
+
+    slice: Slice
+    upto: int  # live ingest added what has later offsets
+    found: Pass
+    outcome: Outcome
+
+
+async def read_slice(pool: asyncpg.Pool, source: Source, work: Work, part: Slice) -> Ahead:
+    """Read a slice's messages again and work out what they become.
+
+    Raises:
+        ReplacementError: the source does not hold what the ledger says of the window.
+        asyncpg.PostgresError, OSError: transient ones are the caller's to try again.
+    """
+    run = work.run
+    scope = Scope(part.partition, part.start, part.end, run.merchant_id)
+    upto = await history.next_offset(pool, run.topic, part.partition) or 0
+    # An archive may hold what the log lost unread. What live ingest adds from here on stays.
+    upto = max(upto, source.end(part.partition))
+    found = await read_pass(pool, source, work, scope, (EVERYTHING[0], upto))
+    outcome = await asyncio.to_thread(found.recounted.settled, work.logic.dedupe_window)
+    return Ahead(part, upto, found, outcome)
+
+
+async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, ahead: Ahead) -> Done:
+    """Replace a slice; what that did. The source is for what arrived since it was read.
 
     Raises:
         HeldBackError: the change is larger than allowed.
@@ -44,12 +74,9 @@ async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, part: Sl
         DoneElsewhereError: another process was faster.
         asyncpg.PostgresError, OSError: transient ones are the caller's to try again.
     """
-    run, window = work.run, work.logic.dedupe_window
-    scope = Scope(part.partition, part.start, part.end, run.merchant_id)
-    upto = await history.next_offset(pool, run.topic, part.partition) or 0
-    # An archive may hold what the log lost unread. What live ingest adds from here on stays.
-    upto = max(upto, source.end(part.partition))
-    first = await read_pass(pool, source, work, scope, (EVERYTHING[0], upto))
+    run, window, part = work.run, work.logic.dedupe_window, ahead.slice
+    ahead = await _as_it_stands(pool, source, work, ahead)
+    first, upto, scope = ahead.found, ahead.upto, ahead.found.scope
     work.reach("after_recount")
     async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
         if run.sources:
@@ -57,7 +84,7 @@ async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, part: Sl
         await replacement.lay_out(connection)
         work.reach("after_lay_out")
         everything = first.recounted
-        done = await swap(connection, work, first, everything.settled(window))
+        done = await swap(connection, work, first, ahead.outcome)
         for last in () if run.sources else (*[False] * (ROUNDS - 1), True):
             at = await _next_offset(connection, run, part.partition, hold=last)
             if at > upto:
@@ -79,15 +106,32 @@ async def read_pass(
     pool: Askable, source: Source, work: Work, scope: Scope, offsets: Offsets
 ) -> Pass:
     """The messages that hold anything of the scope, of a range of offsets."""
-    topic_id, window = work.run.topic_id, scope.window
-    reach = (scope.start - work.run.misplaced, scope.end + work.run.misplaced)
-    lines = await history.lines_of(pool, topic_id, scope.partition, reach, offsets)
-    place = Place(scope.partition, *window, scope.merchant_id, *offsets)
-    held = await history.held_places(pool, topic_id, place)
-    known = scope.with_held(held)
-    ranges = await source.ranges(scope.partition, reach, lines)
+    held = await _held(pool, work, scope, offsets)
+    known = scope.knowing(held)
+    ranges = await source.ranges(scope.partition, _near(work, scope), held.lines)
     recounted = await recount(source, known, ranges, work.logic, work.pace)
-    return Pass(known, offsets, lines, held, recounted)
+    return Pass(known, offsets, held, recounted)
+
+
+async def _as_it_stands(pool: asyncpg.Pool, source: Source, work: Work, ahead: Ahead) -> Ahead:
+    """What was read ahead beside what the tables hold now that the slice before was replaced. That
+    may have moved messages into lines of the ledger that had nothing of this window: then it is
+    read again."""
+    found = ahead.found
+    held = await _held(pool, work, found.scope, found.offsets)
+    if not held.lines.select(_SPAN).equals(found.held.lines.select(_SPAN)):
+        return await read_slice(pool, source, work, ahead.slice)
+    return replace(ahead, found=replace(found, scope=found.scope.knowing(held), held=held))
+
+
+async def _held(pool: Askable, work: Work, scope: Scope, offsets: Offsets) -> Held:
+    place = Place(scope.partition, *scope.window, scope.merchant_id, *offsets)
+    return await history.held_places(pool, work.run.topic_id, place, _near(work, scope))
+
+
+def _near(work: Work, scope: Scope) -> tuple[datetime, datetime]:
+    """The window, and as much around it as a bug may have misplaced its messages."""
+    return scope.start - work.run.misplaced, scope.end + work.run.misplaced
 
 
 async def _next_offset(connection: Connection, run: Run, partition: int, *, hold: bool) -> int:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import asyncpg
 import structlog
@@ -17,10 +17,17 @@ import structlog
 from db import runs
 from db.retry import patiently
 from db.runs import Done, Run, Slice
+from reprocess.ahead import one_ahead
 from reprocess.cascade import cascade
 from reprocess.pace import stand_back
 from reprocess.plan import Asked, ReplayPlan
-from reprocess.replace import DoneElsewhereError, HeldBackError, replace_slice
+from reprocess.replace import (
+    Ahead,
+    DoneElsewhereError,
+    HeldBackError,
+    read_slice,
+    replace_slice,
+)
 from reprocess.settings import ReprocessSettings
 from reprocess.source import Source
 from reprocess.work import Work
@@ -29,6 +36,14 @@ log = structlog.get_logger(__name__)
 
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 OpenSource = Callable[[], Source]
+
+
+class Readers(NamedTuple):
+    """Of one partition: what reads the next slice while one is replaced, and what that one's late
+    events are read by meanwhile."""
+
+    ahead: Source
+    late: Source
 
 
 class Progress(Protocol):
@@ -103,13 +118,14 @@ async def carry_out(
     """
     ended = Ended()
     async with contextlib.AsyncExitStack() as opened:
-        sources: asyncio.Queue[Source] = asyncio.Queue()
+        readers: asyncio.Queue[Readers] = asyncio.Queue()
         for _ in range(settings.parallel):
-            source = open_source()
-            opened.push_async_callback(source.close)
-            sources.put_nowait(source)
+            pair = Readers(open_source(), open_source())
+            for source in pair:
+                opened.push_async_callback(source.close)
+            readers.put_nowait(pair)
         for pool in pools:
-            await _ShardRun(pool, settings, work, sources, progress, ended).carry_out()
+            await _ShardRun(pool, settings, work, readers, progress, ended).carry_out()
             if ended.held:
                 break
             await runs.end(pool, work.run.run_id, "done")
@@ -124,7 +140,7 @@ class _ShardRun:
     pool: asyncpg.Pool
     settings: ReprocessSettings
     work: Work
-    sources: "asyncio.Queue[Source]"
+    readers: "asyncio.Queue[Readers]"
     progress: Progress
     ended: Ended
 
@@ -159,22 +175,29 @@ class _ShardRun:
 
     async def _replace(self, parts: list[Slice]) -> None:
         """One partition's slices of a day, one after the other: they share its orders."""
-        for part in parts:
-            if part.state == "replaced" or self.ended.held:
-                continue
-            source = await self.sources.get()
-            try:
-                replacing = partial(replace_slice, self.pool, source, self.work, part)
-                done = await patiently(replacing, RETRY_S)
-            except HeldBackError as held:
-                await runs.hold(self.pool, self.work.run.run_id, part, str(held))
-                self.ended.held[part] = str(held)
-                return
-            except DoneElsewhereError:
-                log.warning("done_elsewhere", partition=part.partition, start=str(part.start))
-                continue
-            finally:
-                self.sources.put_nowait(source)
+        left = [part for part in parts if part.state != "replaced"]
+        readers = await self.readers.get()
+        read = partial(read_slice, self.pool, readers.ahead, self.work)
+        try:
+            async with contextlib.aclosing(one_ahead(left, read, RETRY_S)) as slices:
+                async for ahead in slices:
+                    if self.ended.held:
+                        return
+                    await self._put_in_place(ahead, readers.late)
+        finally:
+            self.readers.put_nowait(readers)
+
+    async def _put_in_place(self, ahead: Ahead, late: Source) -> None:
+        part = ahead.slice
+        try:
+            replacing = partial(replace_slice, self.pool, late, self.work, ahead)
+            done = await patiently(replacing, RETRY_S)
+        except HeldBackError as held:
+            await runs.hold(self.pool, self.work.run.run_id, part, str(held))
+            self.ended.held[part] = str(held)
+        except DoneElsewhereError:
+            log.warning("done_elsewhere", partition=part.partition, start=str(part.start))
+        else:
             self.progress.replaced(part, done)
 
     async def _follow(self, day: list[Slice]) -> None:

@@ -31,7 +31,6 @@ class Pass:
 
     scope: Scope
     offsets: Offsets
-    lines: pl.DataFrame
     held: Held
     recounted: Recounted
 
@@ -71,7 +70,8 @@ async def lay_beside(connection: Connection, work: Work, part: Pass, outcome: Ou
     events = await _take_old(connection, work, part, outcome)
     items = np.asarray(await replacement.old_items(connection), np.int64)
     outcome, verdict = await _count_orders_once(connection, part.scope, events, outcome)
-    changes = await replacement.compare(connection)
+    doubled = bool((events[1:] == events[:-1]).any())
+    changes = await replacement.compare(connection, doubled=doubled)
     meant = np.concatenate([part.scope.held, events, _offsets_of(outcome)])
     return Beside(
         outcome,
@@ -92,8 +92,7 @@ async def swap(connection: Connection, work: Work, part: Pass, outcome: Outcome)
     """
     run, scope = work.run, part.scope
     beside = await lay_beside(connection, work, part, outcome)
-    sums = await measures.beside(connection)
-    await measures.note_changes(connection, run.run_id, scope.partition, scope.start)
+    sums = await measures.note_changes(connection, run.run_id, scope.partition, scope.start)
     work.reach("after_compare")
     await replacement.delete_old(connection, scope.partition, beside.changes)
     work.reach("after_delete")
@@ -107,11 +106,11 @@ async def swap(connection: Connection, work: Work, part: Pass, outcome: Outcome)
         "rejects": places_of(beside.rejects),
         "repeats": places_of(beside.repeats),
     }
-    deltas = deltas_of(part.lines, before, beside.outcome)
+    deltas = deltas_of(part.held.lines, before, beside.outcome)
     await history.adjust_lines(connection, run.topic_id, scope.partition, deltas)
     if work.mend:
         # What was lost or doubled was never counted off the ledger: its lines are counted anew.
-        await history.recount_lines(connection, run.topic_id, scope.partition, part.lines)
+        await history.recount_lines(connection, run.topic_id, scope.partition, part.held.lines)
     await note_days(connection, days_of(beside.outcome.rows), run.logic_version)
     return Done(part.recounted.messages, beside.changes, sums)
 
@@ -124,23 +123,23 @@ async def _take_old(connection: Connection, work: Work, part: Pass, outcome: Out
     if not work.mend:
         _check_ledger(part, old)
     known = [old, places_of(part.held.rejects), places_of(part.held.repeats)]
-    moved = np.setdiff1d(_offsets_of(outcome), np.concatenate(known))
+    moved = _not_among(_offsets_of(outcome), np.concatenate(known))
     if moved.size == 0:
         return old
     misplaced = work.run.misplaced
     times = [scope.start - misplaced, scope.end + misplaced]
-    times += [t for name in ("first_ts", "last_ts") for t in part.lines[name].to_list()]
+    times += [t for name in ("first_ts", "last_ts") for t in part.held.lines[name].to_list()]
     elsewhere = Place(scope.partition, min(times), max(times) + _MOMENT)
     both = np.asarray(await replacement.take_old(connection, elsewhere, moved.tolist()), np.int64)
     if not work.mend:
-        _check_missing(part, np.setdiff1d(moved, both))
+        _check_missing(part, _not_among(moved, both))
     return both
 
 
 def _check_missing(part: Pass, missing: Places) -> None:
     """A message that the ledger counts must stand somewhere, unless files took its place."""
-    elsewhere = np.maximum(part.lines["elsewhere"].to_numpy(), 0)
-    lost = per_line(part.lines, missing) - elsewhere
+    elsewhere = np.maximum(part.held.lines["elsewhere"].to_numpy(), 0)
+    lost = per_line(part.held.lines, missing) - elsewhere
     if (lost > 0).any():
         raise ReplacementError(
             f"partition {part.scope.partition}: {lost[lost > 0].sum()} messages are neither rows "
@@ -152,7 +151,7 @@ def _check_ledger(part: Pass, old: Places) -> None:
     scope = part.scope
     if scope.merchant_id is not None:
         return
-    wrong = lines_that_differ(part.lines, scope.window, old)
+    wrong = lines_that_differ(part.held.lines, scope.window, old)
     if not wrong.is_empty():
         first = wrong.row(0, named=True)
         raise ReplacementError(
@@ -203,6 +202,10 @@ async def _replace_what_is_not_counted(
     if not beside.same_repeats:
         old = places_of(beside.repeats).tolist()
         await replacement.replace_repeats(connection, partition, old, beside.outcome.repeated)
+
+
+def _not_among(offsets: Places, known: Places) -> Places:
+    return offsets[~np.isin(offsets, known)]
 
 
 def _among(frame: pl.DataFrame, offsets: Places) -> pl.DataFrame:

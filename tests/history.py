@@ -102,17 +102,17 @@ def differences(found: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> li
     return wrong
 
 
-def reprocess(world: World, *words: str, code: int = 0) -> Any:
+def reprocess(world: World, *words: str, code: int = 0, **environment: str) -> Any:
     """`reprocess WORDS`: what it says as JSON, or else to people."""
-    return command(world, "reprocess", *words, code=code)
+    return command(world, "reprocess", *words, code=code, **environment)
 
 
-def command(world: World, *words: str, code: int = 0) -> Any:
+def command(world: World, *words: str, code: int = 0, **environment: str) -> Any:
     """`footfall WORDS`: what it says as JSON, or else to people."""
     done = subprocess.run(
         [sys.executable, "-m", "footfall", *words],
         cwd=ROOT,
-        env={**os.environ, **world.environment},
+        env={**os.environ, **world.environment, **environment},
         capture_output=True,
         text=True,
         check=False,

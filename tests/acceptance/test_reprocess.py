@@ -46,8 +46,13 @@ def test_a_bug_is_mended_and_twice_is_the_same(
         world.merchants(5)
         ingest(world, sent, bug)
         assert differences(everything(world), wanted) != []
-        window = [*days(-5, 2), "--misplaced-hours", "2"] if bug == "time" else days(-5, 2)
-        first = reprocess(world, "run", *window, "--yes", "--json", "--reason", "a bug")
+        window, cut = days(-5, 2), ""
+        if bug == "time":
+            # Slices short enough that messages move from one into another that was read already.
+            window += ["--misplaced-hours", "2"]
+            cut = "100"
+        how = ["--yes", "--json", "--reason", "a bug"]
+        first = reprocess(world, "run", *window, *how, FOOTFALL_SLICE_MESSAGES=cut or "100000")
         assert differences(everything(world), wanted) == []
         assert first["rows_changed"] > 0
         again = reprocess(world, "run", *window, "--yes", "--json")
