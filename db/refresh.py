@@ -7,15 +7,14 @@ when none did, and so that the API can say how fresh its numbers are.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
 
 from db.pools import Connection
 from db.rollups import ROLLUPS, Rollup
-
-Window = tuple[datetime, datetime]  # half-open
+from db.windows import Window, floor_to, merged
 
 _COORDINATOR: Final = 0x466F6F74  # advisory lock key: saves work, guards nothing
 
@@ -89,22 +88,8 @@ def windows(
     """
     first, last = floor_to(bucket, dirty[0]), floor_to(bucket, dirty[1]) + bucket
     last = min(last, floor_to(bucket, now))
-    found: list[Window] = []
-    for chunk_start, chunk_end in held:
-        start, end = max(first, chunk_start), min(last, chunk_end)
-        if start >= end:
-            continue
-        if found and found[-1][1] == start:
-            found[-1] = (found[-1][0], end)
-        else:
-            found.append((start, end))
-    return found
-
-
-def floor_to(bucket: timedelta, moment: datetime) -> datetime:
-    """The start of the bucket that holds `moment`, counted from the epoch, as time_bucket does."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return moment - (moment - epoch) % bucket
+    cut = [(max(first, start), min(last, end)) for start, end in held]
+    return merged((start, end) for start, end in cut if start < end)
 
 
 async def refresh(

@@ -9,7 +9,7 @@ recompressed meanwhile, and delete nothing without a word.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -17,6 +17,7 @@ from db.copier import ROW_ORDER, copy_rows
 from db.history import Place
 from db.pools import Connection
 from db.tables import event_items, events
+from db.windows import Window
 
 _EVENT: Final = [column.name for column in events.columns]
 _ITEM: Final = [column.name for column in event_items.columns]
@@ -148,7 +149,7 @@ class Changes:
     gone: int  # old rows to delete
     made: int  # new rows to insert
     columns: dict[str, int]  # column -> events in which it differs
-    hours: list[Any]  # asyncpg.Range of whole hours, UTC, that hold any of them
+    hours: list[Window]  # whole ones, UTC, that hold any of them
     first: datetime | None
     last: datetime | None
 
@@ -220,7 +221,7 @@ async def compare(connection: Connection, *, doubled: bool) -> Changes:
         gone=summary["gone"],
         made=summary["made"],
         columns={name: count for name, count in columns.items() if count},
-        hours=list(await connection.fetchval(_HOURS) or []),
+        hours=[(each.lower, each.upper) for each in await connection.fetchval(_HOURS) or []],
         first=summary["first"],
         last=summary["last"],
     )

@@ -4,13 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import asyncpg
 
 from db.measures import Sum
 from db.pools import Connection
 from db.replacement import Changes
+from db.windows import Window, merged
 
 SliceState = Literal["pending", "held", "replaced", "done", "cancelled"]
 
@@ -203,26 +204,14 @@ async def mark_replaced(connection: Connection, run_id: str, part: Slice, done: 
         done.changes.changed,
         json.dumps(done.changes.columns),
         json.dumps(sums),
-        merged(done.changes.hours),
+        [asyncpg.Range(*each) for each in merged(done.changes.hours)],
         done.detail,
     )
     return state is not None
 
 
-def merged(hours: list[Any]) -> list[Any]:
-    """Ranges in order that neither overlap nor touch."""
-    found: list[Any] = []
-    for each in sorted(hours, key=lambda hour: hour.lower):
-        if found and each.lower <= found[-1].upper:
-            upper = max(found[-1].upper, each.upper)
-            found[-1] = asyncpg.Range(found[-1].lower, upper)
-        else:
-            found.append(each)
-    return found
-
-
-async def changed_hours(pool: asyncpg.Pool, run_id: str, part: Slice) -> list[Any]:
-    """Ranges of hours that the replacement of a slice changed."""
+async def changed_hours(pool: asyncpg.Pool, run_id: str, part: Slice) -> list[Window]:
+    """The hours that the replacement of a slice changed."""
     found = await pool.fetchval(
         "SELECT changed FROM reprocess_slice "
         "WHERE run_id = $1 AND kafka_partition = $2 AND window_start = $3",
@@ -230,7 +219,7 @@ async def changed_hours(pool: asyncpg.Pool, run_id: str, part: Slice) -> list[An
         part.partition,
         part.start,
     )
-    return list(found or [])
+    return [(each.lower, each.upper) for each in found or []]
 
 
 async def mark_done(pool: asyncpg.Pool, run_id: str, part: Slice) -> None:

@@ -226,7 +226,7 @@ def refresh(start: From, end: To) -> None:
 
     async def work() -> int:
         async with opened(settings) as (pools, _):
-            return sum([await cascade(pool, [asyncpg.Range(*window)]) for pool in pools])
+            return sum([await cascade(pool, [window]) for pool in pools])
 
     with progress.status("refreshing …"):
         count = in_loop(work())

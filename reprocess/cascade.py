@@ -8,15 +8,16 @@ from typing import Any, Final
 import asyncpg
 
 from db.errors import kind_of
-from db.refresh import Window, coordinating, held_windows, refresh, take_in, windows
+from db.refresh import coordinating, held_windows, refresh, take_in, windows
 from db.rollups import ROLLUPS
+from db.windows import Window, merged
 
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _MOMENT: Final = timedelta(microseconds=1)
 
 
 async def cascade(
-    pool: asyncpg.Pool, hours: Sequence[Any], reach: Callable[[str], None] = lambda _: None
+    pool: asyncpg.Pool, hours: Sequence[Window], reach: Callable[[str], None] = lambda _: None
 ) -> int:
     """Make every rollup again over these ranges of hours; how many refreshes that took.
 
@@ -24,19 +25,19 @@ async def cascade(
     trace. Buckets that are still open are left to real-time aggregation.
 
     Args:
-        hours: asyncpg ranges of whole hours, UTC, in order.
+        hours: whole ones, UTC, in order.
     """
     if not hours:
         return 0
     async with coordinating(pool) as connection:
         await _patiently(lambda: take_in(connection))
-        held = await held_windows(connection, hours[0].lower, hours[-1].upper)
+        held = await held_windows(connection, hours[0][0], hours[-1][1])
         now = datetime.now(UTC)
         count = 0
         for rollup in ROLLUPS:
             found: list[Window] = []
-            for each in hours:
-                found += windows(rollup.bucket, (each.lower, each.upper - _MOMENT), held, now)
+            for start, end in hours:
+                found += windows(rollup.bucket, (start, end - _MOMENT), held, now)
             for start, end in merged(found):
                 await _patiently(
                     lambda s=start, e=end, r=rollup: refresh(  # type: ignore[misc]
@@ -46,17 +47,6 @@ async def cascade(
                 count += 1
             reach(f"after_{rollup.name}")
     return count
-
-
-def merged(found: Sequence[Window]) -> list[Window]:
-    """Windows in order that neither overlap nor touch."""
-    joined: list[Window] = []
-    for start, end in sorted(found):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        else:
-            joined.append((start, end))
-    return joined
 
 
 async def _patiently(call: Callable[[], Any]) -> None:

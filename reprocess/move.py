@@ -149,7 +149,7 @@ async def _drop(mover: Mover, shard: int, partition: int) -> None:
         await dropping.drop_day(pool, partition, day)
         mover.reach("after_dropping_a_day")
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        await cascade(pool, [asyncpg.Range(start, start + timedelta(days=1))])
+        await cascade(pool, [(start, start + timedelta(days=1))])
         await dropping.forget_day(pool, partition, day)
     mover.reach("after_dropping_days")
     await dropping.drop_the_rest(pool, partition)

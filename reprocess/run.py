@@ -17,6 +17,7 @@ import structlog
 from db import runs
 from db.retry import patiently
 from db.runs import Done, Run, Slice
+from db.windows import merged
 from reprocess.ahead import one_ahead
 from reprocess.cascade import cascade
 from reprocess.pace import stand_back
@@ -214,7 +215,7 @@ class _ShardRun:
         hours = [
             hour for part in behind for hour in await runs.changed_hours(self.pool, run_id, part)
         ]
-        await cascade(self.pool, runs.merged(hours), self.work.reach)
+        await cascade(self.pool, merged(hours), self.work.reach)
         self.work.reach("before_done")
         for part in behind:
             await runs.mark_done(self.pool, run_id, part)

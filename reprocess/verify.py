@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
 from db import audit, history, replacement
 from db.audit import Proof, RollupDiffers, RowsDiffer
-from db.refresh import coordinating, floor_to, take_in
+from db.refresh import coordinating, take_in
 from db.rollups import BY_NAME, DAY, HOUR, ROLLUPS, Rollup
 from db.runs import Slice
-from reprocess.cascade import cascade, merged
+from db.windows import floor_to, merged
+from reprocess.cascade import cascade
 from reprocess.plan import Planned
 from reprocess.recount import Scope
 from reprocess.replace import EVERYTHING, read_pass
@@ -128,5 +129,4 @@ async def repair_rollups(pool: asyncpg.Pool, wrong: Sequence[RollupDiffers]) -> 
         length = HOUR if BY_NAME[each.rollup].bucket == HOUR else DAY
         start = each.bucket.astimezone(UTC)
         hours.append((start, start + length))
-    ranges: list[Any] = [asyncpg.Range(*each) for each in merged(hours)]
-    return await cascade(pool, ranges)
+    return await cascade(pool, merged(hours))

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from db.refresh import Window, windows
+from db.refresh import windows
+from db.windows import Window, merged
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -41,3 +42,10 @@ def test_the_open_bucket_is_left_to_real_time_aggregation() -> None:
     assert windows(HOUR, (late, NOW), chunks(20), NOW) == [
         (START + 20 * DAY, START + 20 * DAY + HOUR)
     ]
+
+
+def test_windows_that_touch_or_overlap_become_one() -> None:
+    assert merged(chunks(2, 0)) == chunks(0, 2)
+    assert merged(chunks(1, 0, 5)) == [(START, START + 2 * DAY), *chunks(5)]
+    assert merged([(START, START + 9 * DAY), *chunks(3)]) == [(START, START + 9 * DAY)]
+    assert merged([]) == []
