@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -9,20 +10,26 @@ import pytest
 
 from db.rollups import ROLLUPS
 from footfall.simulate import DAY_MS, Message, Shops
+from tests import oracle
 from tests.conftest import World
 from tests.history import differences, everything, ingest, own_world, reprocess
 
-OLD, NEW = (19, 17), (3, 2)  # days ago: of a chunk that the policy packs, and of one that it leaves
+OLD, NEW = 19, 3  # days ago: of a chunk that the policy packs, and of one that it leaves
 
 
-def some(merchants: list[int], seed: int, count: int) -> list[Message]:
-    """Events of an old time and of a newer one; another seed is of other sessions."""
-    shops, now = Shops(merchants, seed), int(time.time() * 1000)
+def a_day(merchants: list[int], seed: int, days_ago: int, count: int) -> Iterator[Message]:
+    """Events of 24 hours; another seed is of other sessions."""
+    start = int(time.time() * 1000) - days_ago * DAY_MS
+    return iter(Shops(merchants, seed).messages(count, start, start + DAY_MS))
+
+
+def around(days_ago: int) -> list[str]:
+    """The window that holds them, as options."""
+    today = datetime.now(UTC).date()
     return [
-        message
-        for first, last in (OLD, NEW)
-        for message in shops.messages(count, now - first * DAY_MS, now - last * DAY_MS)
-    ]
+        "--from", (today - timedelta(days=days_ago + 1)).isoformat(),
+        "--to", (today - timedelta(days=days_ago - 2)).isoformat(),
+    ]  # fmt: skip
 
 
 def pack(world: World) -> None:
@@ -71,34 +78,27 @@ def name() -> str:
 def test_late_events_reach_rollups_that_are_columns(bootstrap: str, name: str) -> None:
     with own_world(bootstrap, name) as world:
         merchants = world.merchants(3)
-        sent = world.write(iter(some(merchants, 1, 700)))
+        sent = sum(world.write(a_day(merchants, n, n, 400)) for n in (OLD, NEW))
         ingest(world, sent)
         before = everything(world)
         pack(world)
         assert differences(everything(world), before) == []
-        sent += world.write(iter(some(merchants, 2, 200)))
+        sent += sum(world.write(a_day(merchants, -n, n, 100)) for n in (OLD, NEW))
         ingest(world, sent)
-        found = everything(world)
-        with own_world(bootstrap, name) as other:
-            other.merchants(3)
-            ingest(other, sent)
-            wanted = everything(other)
-        assert differences(before, wanted) != []
-        assert differences(found, wanted) == []
+        after = everything(world)
+        wrong = oracle.differences(oracle.truth(bootstrap, name), world.shards, name, merchants)
+        assert not wrong, oracle.describe(wrong)
+        for n in (OLD, NEW):
+            assert reprocess(world, "verify", *around(n), "--json")["agrees"]
         by_policy = packed_by_policy(world)
         assert set(by_policy) == {rollup.name for rollup in ROLLUPS}
         assert min(by_policy.values()) > 0
-        assert differences(everything(world), wanted) == []
+        assert differences(everything(world), after) == []
 
 
 def test_history_is_made_again_through_rollups_that_are_columns(bootstrap: str, name: str) -> None:
-    today = datetime.now(UTC).date()
-    window = [
-        "--from", (today - timedelta(days=OLD[0] + 1)).isoformat(),
-        "--to", (today - timedelta(days=NEW[1] - 1)).isoformat(),
-    ]  # fmt: skip
     with own_world(bootstrap, name) as world:
-        sent = world.write(iter(some(world.merchants(3), 3, 700)))
+        sent = world.write(a_day(world.merchants(3), 3, OLD, 400))
         with own_world(bootstrap, name) as other:
             other.merchants(3)
             ingest(other, sent)
@@ -107,7 +107,6 @@ def test_history_is_made_again_through_rollups_that_are_columns(bootstrap: str, 
         pack(world)
         packed_by_policy(world)  # raw rows too
         assert differences(everything(world), wanted) != []
-        told = reprocess(world, "run", *window, "--yes", "--json", "--reason", "a bug")
+        told = reprocess(world, "run", *around(OLD), "--yes", "--json", "--reason", "a bug")
         assert told["rows_changed"] > 0
         assert differences(everything(world), wanted) == []
-        assert reprocess(world, "verify", *window, "--json")["agrees"]
