@@ -10,8 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.processes import wait_until
-from tests.service import free_port
+from tests.processes import free_port, wait_until
 
 SETTINGS = """
 listen_addresses = '127.0.0.1'

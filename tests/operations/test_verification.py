@@ -14,8 +14,7 @@ from footfall.simulate import DAY_MS, Shops
 from tests.conftest import World
 from tests.history import ingest, own_world, reprocess
 from tests.operations.test_telemetry import gauges
-from tests.processes import footfall, wait_until
-from tests.service import free_port
+from tests.processes import footfall, free_port, wait_until
 
 DIFFERENCES, UNTIL = "footfall_verify_differences", "footfall_verify_until_timestamp_seconds"
 
