@@ -5,6 +5,9 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -19,7 +22,8 @@ shared_preload_libraries = 'timescaledb'
 timescaledb.telemetry_level = off
 wal_level = replica
 hot_standby_feedback = on
-"""
+fsync = off
+"""  # servers are lost here, machines are not: nothing needs to reach the disk
 
 
 def _have_servers() -> bool:
@@ -64,7 +68,7 @@ class Server:
         self.run(
             *("pg_basebackup", "--host=127.0.0.1", f"--port={other.port}", "--username=footfall"),
             *("--pgdata", str(self.folder), "--wal-method=stream", "--write-recovery-conf"),
-            "--checkpoint=fast",
+            *("--checkpoint=fast", "--no-sync"),
         )
 
     def run(self, *words: str) -> None:
@@ -117,10 +121,15 @@ class Server:
             self._child = None
 
 
-def give_to_servers(folder: Path) -> None:
-    """Let the user that runs the servers write into a folder."""
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        for parent in folder.parents[:2]:
-            parent.chmod(0o755)
+@contextmanager
+def folder_of_servers() -> Iterator[Path]:
+    """A folder that the user who runs the servers may write into.
+
+    It is not below pytest's: each session of pytest closes that to everybody but its own user.
+    """
+    with tempfile.TemporaryDirectory(prefix="footfall-servers-") as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        yield folder

@@ -9,7 +9,7 @@ import pytest
 
 from db.migrate import migrate
 from tests.conftest import PARTITIONS, World
-from tests.operations.own_servers import Server, give_to_servers, needs_servers
+from tests.operations.own_servers import Server, folder_of_servers, needs_servers
 from tests.processes import footfall
 from tests.service import page_view, serving
 
@@ -17,20 +17,19 @@ pytestmark = [pytest.mark.native, needs_servers]
 
 
 @pytest.fixture
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+def pair() -> Iterator[tuple[Server, Server]]:
     """A primary with TimescaleDB, and a replica that streams from it."""
-    root = tmp_path_factory.mktemp("servers")
-    primary, replica = Server(root / "a"), Server(root / "b")
-    give_to_servers(root)
-    try:
-        primary.make()
-        primary.start()
-        replica.copy(primary)
-        replica.start()
-        yield primary, replica
-    finally:
-        primary.stop()
-        replica.stop()
+    with folder_of_servers() as root:
+        primary, replica = Server(root / "a"), Server(root / "b")
+        try:
+            primary.make()
+            primary.start()
+            replica.copy(primary)
+            replica.start()
+            yield primary, replica
+        finally:
+            primary.stop()
+            replica.stop()
 
 
 def test_a_lost_primary_costs_nothing_and_replicas_answer(

@@ -18,10 +18,10 @@ from footfall.topic import ensure_topic
 from tests import oracle
 from tests.conftest import PARTITIONS, World
 from tests.history import applied, ingest, one, refreshed, reprocess
-from tests.operations.own_servers import Server, give_to_servers, needs_servers
+from tests.operations.own_servers import Server, folder_of_servers, needs_servers
 from tests.processes import footfall, wait_until
 
-pytestmark = [pytest.mark.native, needs_servers]
+pytestmark = [pytest.mark.native, needs_servers, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Lost:
         self.server.run(
             *("pg_basebackup", "--host=127.0.0.1", f"--port={self.server.port}"),
             *("--username=footfall", f"--pgdata={self.root / 'backup'}", "--wal-method=stream"),
-            "--checkpoint=fast",
+            *("--checkpoint=fast", "--no-sync"),
         )
 
     def archive_all(self) -> None:
@@ -68,21 +68,19 @@ class Lost:
 
 
 @pytest.fixture
-def lost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lost]:
+def lost() -> Iterator[Lost]:
     """A running server."""
-    root = tmp_path_factory.mktemp("restore")
-    give_to_servers(root)
-    server = Server(root / "a")
-    found = Lost(root, server, Server(root / "b", server.port))
-    found.archive.mkdir()
-    give_to_servers(found.archive)
-    try:
-        server.make(f"archive_mode = on\narchive_command = 'cp %p {found.archive}/%f'\n")
-        server.start()
-        yield found
-    finally:
-        found.server.stop()
-        found.back.stop()
+    with folder_of_servers() as root:
+        server = Server(root / "a")
+        found = Lost(root, server, Server(root / "b", server.port))
+        try:
+            server.run("mkdir", str(found.archive))
+            server.make(f"archive_mode = on\narchive_command = 'cp %p {found.archive}/%f'\n")
+            server.start()
+            yield found
+        finally:
+            found.server.stop()
+            found.back.stop()
 
 
 @pytest.mark.parametrize("ingester", ["goes on", "is started anew"])
