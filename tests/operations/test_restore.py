@@ -75,7 +75,9 @@ def lost() -> Iterator[Lost]:
         found = Lost(root, server, Server(root / "b", server.port))
         try:
             server.run("mkdir", str(found.archive))
-            server.make(f"archive_mode = on\narchive_command = 'cp %p {found.archive}/%f'\n")
+            # A file appears once it is whole: who restores must not find a part of one.
+            put = f"cp %p {found.archive}/part && mv {found.archive}/part {found.archive}/%f"
+            server.make(f"archive_mode = on\narchive_command = '{put}'\n")
             server.start()
             yield found
         finally:
