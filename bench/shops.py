@@ -27,8 +27,7 @@ from footfall.simulate import DAY_MS, Shops
 from ingester.batch import Batch, Ready
 from ingester.load import Loader
 from tests import servers
-from tests.processes import footfall
-from tests.service import free_port
+from tests.processes import footfall, free_port
 
 TOPIC, TOPIC_ID = "bench.query", "bench"
 

@@ -1,7 +1,8 @@
-"""Whether what was logged is in the numbers, and how soon."""
+"""Whether what was logged is in the numbers, how soon, and how history is made again."""
 
 from typing import Final
 
+from dashboards import replay
 from dashboards.panels import Board, Panel
 
 PROMISE_S: Final = 3600.0
@@ -116,5 +117,6 @@ SELECT topic, kafka_partition, next_offset, applied_until,
             'footfall_ingest_lost_fences_total"}[5m]))',
             legend="{{__name__}}",
         ),
+        *replay.PANELS,
     ),
 )

@@ -12,6 +12,8 @@ from db.rollups import DAY, HOUR, ROLLUPS, Rollup
 RAW_RETENTION_DAYS = (
     366  # a day more than events may be old: a row is never born into a dropped chunk
 )
+# Of raw rows and rollups alike: few events are later than a week, and a bucket that one of them
+# falls into costs a refresh that unpacks other merchants' rows of the bucket too.
 COLUMNSTORE_AFTER_DAYS = 7
 # Where raw rows are gone a refresh would erase the rollup's: stay inside the retention.
 REFRESH_START_DAYS = RAW_RETENTION_DAYS - 2
@@ -23,6 +25,9 @@ _READABLE = (
     "ingest_offset",
     "ingest_batch",
     "refresh_state",
+    "reprocess_run",
+    "reprocess_slice",
+    "verification",
 )
 # Of a reject not the bytes nor what they say: they were never checked, and may hold anything.
 _READABLE_OF_REJECTS = (
@@ -42,15 +47,12 @@ def apply_policies(connection: psycopg.Connection[object], max_age_days: int = 3
     raw_days = max(RAW_RETENTION_DAYS, max_age_days + 1)
     for table in ("events", "event_items"):
         _retention_policy(connection, table, raw_days)
-        connection.execute(
-            "CALL add_columnstore_policy(%s::regclass, after => make_interval(days => %s), "
-            "if_not_exists => true)",
-            (table, COLUMNSTORE_AFTER_DAYS),
-        )
+        _columnstore_policy(connection, table)
     for table in ("rejected_event", "duplicate_event", "ingest_batch"):
         _retention_policy(connection, table, RAW_RETENTION_DAYS + 34)
     for rollup in ROLLUPS:
         _refresh_policy(connection, rollup)
+        _columnstore_policy(connection, rollup.name)
         # A rollup that no pass has reached yet must not look as fresh as those before it.
         connection.execute(
             "INSERT INTO refresh_state VALUES (%s, '2000-01-01Z') ON CONFLICT DO NOTHING",
@@ -84,6 +86,15 @@ def _retention_policy(connection: psycopg.Connection[object], table: str, days: 
         "SELECT add_retention_policy(%s::regclass, make_interval(days => %s), "
         "if_not_exists => true)",
         (table, days),
+    )
+
+
+def _columnstore_policy(connection: psycopg.Connection[object], relation: str) -> None:
+    """Chunks whose last row is old enough become columns; those that were unpacked, again."""
+    connection.execute(
+        "CALL add_columnstore_policy(%s::regclass, after => make_interval(days => %s), "
+        "if_not_exists => true)",
+        (relation, COLUMNSTORE_AFTER_DAYS),
     )
 
 

@@ -1,7 +1,7 @@
 """Connections to the shards."""
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -54,6 +54,7 @@ async def open_pool(
     where = None if keeps_clean else SessionAttribute.primary
     return await asyncpg.create_pool(
         dsn,
+        connect=_connect,
         reset=_nothing_to_reset if keeps_clean else None,
         min_size=0,
         max_size=size,
@@ -62,6 +63,18 @@ async def open_pool(
         command_timeout=command_timeout,
         timeout=10,
     )
+
+
+async def _connect(*words: Any, **how: Any) -> asyncpg.Connection:
+    """A connection.
+
+    Raises:
+        ConnectionError: hosts answer, and none of them is the primary: one will be before long.
+    """
+    try:
+        return await asyncpg.connect(*words, **how)
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise ConnectionError(str(error)) from error
 
 
 async def _nothing_to_reset(_: Connection) -> None:

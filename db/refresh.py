@@ -18,6 +18,9 @@ from db.windows import Window, floor_to, merged
 
 _COORDINATOR: Final = 0x466F6F74  # advisory lock key: saves work, guards nothing
 
+PATIENCE_S: Final = 600
+_PATIENT: Final = f"SET statement_timeout = '{PATIENCE_S}s'"
+
 # A ledger line bears its transaction's start: one that is still open now belongs to the next pass.
 _BEGAN: Final = """
 SELECT least(now(), min(xact_start)) FROM pg_stat_activity
@@ -102,8 +105,10 @@ async def refresh(
 ) -> None:
     """Refresh one rollup over [start, end); no transaction may be open.
 
-    With `force` every bucket is made again, whether a change of it was noted or not.
+    With `force` every bucket is made again, whether a change of it was noted or not. A bucket in
+    the columnstore is unpacked, every merchant's: the session may take longer from here on.
     """
+    await connection.execute(_PATIENT)
     await connection.execute(
         "CALL refresh_continuous_aggregate($1::text::regclass, $2::timestamptz, $3::timestamptz, "
         "force => $4::bool)",
@@ -111,7 +116,7 @@ async def refresh(
         start,
         end,
         force,
-        timeout=600,
+        timeout=PATIENCE_S,
     )
 
 

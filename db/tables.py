@@ -272,3 +272,20 @@ reprocess_change = sa.Table(
     _required("before", BigInteger()),
     _required("after", BigInteger()),
 )
+
+# What `reprocess verify` saw of this shard, a line a look.
+verification = sa.Table(
+    "verification",
+    shard,
+    sa.Column("verification_id", UUID, primary_key=True),
+    _now("verified_at"),
+    _required("topic", Text()),
+    _required("window_start", Instant),
+    _required("window_end", Instant),
+    sa.Column("merchant_id", BigInteger),  # NULL: all of them
+    sa.Column("kafka_partition", Integer),  # NULL: all that live here
+    _required("slices", Integer()),
+    _required("messages", BigInteger()),
+    _required("differences", BigInteger()),  # rows and rollup buckets that were not as they should
+    _required("repaired", Boolean()),  # a look after a repair
+)

@@ -5,10 +5,16 @@ from typing import Annotated
 
 import typer
 
-From = Annotated[
-    str, typer.Option("--from", help="First date or RFC 3339 instant of the window, UTC.")
+_FROM = typer.Option("--from", help="First date or RFC 3339 instant of the window, UTC.")
+_TO = typer.Option("--to", help="Where the window ends; this is not part of it.")
+From = Annotated[str, _FROM]
+To = Annotated[str, _TO]
+FromOrDays = Annotated[str | None, _FROM]
+ToOrDays = Annotated[str | None, _TO]
+Days = Annotated[
+    int | None,
+    typer.Option(help="Instead of a window: so many UTC days, up to the last midnight.", min=1),
 ]
-To = Annotated[str, typer.Option("--to", help="Where the window ends; this is not part of it.")]
 Merchant = Annotated[int | None, typer.Option(help="Only this shop's events.", min=1)]
 Partition = Annotated[int | None, typer.Option(help="Only this partition of the topic.", min=0)]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]

@@ -27,6 +27,8 @@ class Demand:
     replication: int = 3  # copies in the log
     copies: int = 2  # of each shard: primary and replica
     columnstore_after_days: int = 7
+    # A rollup's chunk is of ten days, and all of it must be old enough: on average another five.
+    rollup_columnstore_after_days: int = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,17 @@ def size(demand: Demand, machines: Machines, measured: dict[str, float]) -> Size
     )
     ingesters = cores(peak_s, "consume_ns", "process_ns", "send_ns")
     stored = cores(peak_s, "store_ns", "refresh_ns")
-    compressed = cores(events_s, "compress_ns")  # by policy, at any hour
+    # by policy, at any hour
+    compressed = cores(events_s, "compress_ns", "rollup_compress_ns")
     answered = cores(questions_s, "answer_database_ns")
 
     per_day = demand.events_per_day / TB
     hot = min(demand.columnstore_after_days, demand.days)
     rowstore = per_day * hot * measured["rowstore_bytes"]
     columnstore = per_day * (demand.days - hot) * measured["columnstore_bytes"]
-    rollups = per_day * demand.days * measured["rollup_bytes"]
+    hot = min(demand.rollup_columnstore_after_days, demand.days)
+    rollup_rows = per_day * hot * measured["rollup_bytes"]
+    rollups = rollup_rows + per_day * (demand.days - hot) * measured["rollup_columnstore_bytes"]
     wal = per_day * measured["wal_bytes"]  # a day of it, for replicas and restore
     data = rowstore + columnstore + rollups + wal
     shards, shards_because = _most(

@@ -3,14 +3,25 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import asyncpg
 import typer
 from rich.table import Table
 
+from db import verifications
+from db.verifications import Look
 from events.transform import LOGIC_VERSION
-from footfall.reprocess_options import From, Json, Merchant, Partition, To
+from footfall.reprocess_options import (
+    Days,
+    FromOrDays,
+    Json,
+    Merchant,
+    Partition,
+    Rate,
+    ToOrDays,
+)
 from footfall.reprocess_report import ProgressBar, output, window_of
 from footfall.reprocess_world import (
     asked_of,
@@ -40,28 +51,67 @@ __all__ = ["app"]
 
 @app.command()
 def verify(
-    start: From,
-    end: To,
+    start: FromOrDays = None,
+    end: ToOrDays = None,
+    days: Days = None,
     merchant: Merchant = None,
     partition: Partition = None,
+    rate: Rate = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Mend exactly what differs, then look again.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Recount a window from the log and compare log, rows and every rollup; exit 1 where they
-    differ."""
-    settings = settings_of()
-    plan = planned_of(settings, asked_of(start, end, merchant, partition, None))
+    differ. What was seen is kept, for the alerts."""
+    settings = settings_of(rate)
+    window = _window_of(start, end, days)
+    plan = planned_of(settings, asked_of(*window, merchant, partition, None))
     report = in_loop(_verified(settings, plan, repair=False))
+    in_loop(_note(settings, plan, report, repaired=False))
     if repair and not report.agrees:
         if not as_json:
             _show(report, as_json=False)
         in_loop(_verified(settings, plan, repair=True))
         report = in_loop(_verified(settings, plan, repair=False))
+        in_loop(_note(settings, plan, report, repaired=True))
     _show(report, as_json=as_json)
     if not report.agrees:
         raise typer.Exit(1)
+
+
+def _window_of(start: str | None, end: str | None, days: int | None) -> tuple[str, str]:
+    if start is not None and end is not None and days is None:
+        return start, end
+    if days is None or start is not None or end is not None:
+        raise typer.BadParameter("give --from and --to, or --days alone")
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (midnight - timedelta(days=days)).isoformat(), midnight.isoformat()
+
+
+async def _note(
+    settings: ReprocessSettings, plan: ReplayPlan, report: Report, *, repaired: bool
+) -> None:
+    """Keep what was seen in each shard that was looked at."""
+    asked = plan.asked
+    everywhere = asked.merchant_id is None and asked.partition is None
+    async with opened(settings) as (pools, _):
+        for shard, pool in enumerate(pools):
+            slices = [each for each in report.slices if each.shard == shard]
+            if not slices and not everywhere:
+                continue
+            look = Look(
+                settings.topic,
+                asked.start,
+                asked.end,
+                asked.merchant_id,
+                asked.partition,
+                len(slices),
+                sum(each.messages for each in slices),
+                report.differences(shard),
+                repaired,
+            )
+            await verifications.note(pool, look)
 
 
 async def _verified(settings: ReprocessSettings, plan: ReplayPlan, *, repair: bool) -> Report:

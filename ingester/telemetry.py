@@ -37,3 +37,14 @@ SHARD_REFRESHED: Final = Gauge(
     ["shard"],
 )
 SHARD_BYTES: Final = Gauge("footfall_shard_database_bytes", "Size of the database", ["shard"])
+VERIFY_DIFFERENCES: Final = Gauge(
+    "footfall_verify_differences",
+    "Rows and rollup buckets that `reprocess verify` found wrong and that nobody has mended",
+    ["shard"],
+)
+VERIFY_UNTIL: Final = Gauge(
+    "footfall_verify_until_timestamp_seconds",
+    "Event time up to which every partition of the shard was verified; of one that never was, the "
+    "time of its first batch",
+    ["shard"],
+)

@@ -4,6 +4,7 @@ from typing import Final
 
 import asyncpg
 
+from db.verifications import standing
 from ingester import telemetry
 
 _STATE: Final = """
@@ -25,6 +26,7 @@ async def watch_shard(shard: int, pool: asyncpg.Pool, topic: str) -> None:
     """
     try:
         (row,) = await pool.fetch(_STATE, topic, timeout=10)
+        verified = await standing(pool, topic)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         telemetry.SHARD_UP.labels(shard).set(0)
         raise
@@ -37,3 +39,6 @@ async def watch_shard(shard: int, pool: asyncpg.Pool, topic: str) -> None:
         telemetry.SHARD_APPLIED.labels(shard).set(row["applied"])
     if row["refreshed"] is not None:
         telemetry.SHARD_REFRESHED.labels(shard).set(row["refreshed"])
+    telemetry.VERIFY_DIFFERENCES.labels(shard).set(verified.differences)
+    if verified.until is not None:
+        telemetry.VERIFY_UNTIL.labels(shard).set(verified.until.timestamp())

@@ -40,7 +40,13 @@ class Verified:
     @property
     def agrees(self) -> bool:
         """Whether the tables are what the log says."""
-        return not (self.rows or self.rejects_differ or self.repeats_differ)
+        return self.differences == 0
+
+    @property
+    def differences(self) -> int:
+        """How many rows differ; rejects count as one, and so do repeats."""
+        rows = sum(each.differing for each in self.rows)
+        return rows + self.rejects_differ + self.repeats_differ
 
 
 @dataclass(slots=True)
@@ -54,6 +60,11 @@ class Report:
     def agrees(self) -> bool:
         """Log, rows and rollups are one."""
         return all(each.agrees for each in self.slices) and not any(self.rollups.values())
+
+    def differences(self, shard: int) -> int:
+        """How many rows and rollup buckets of a shard differ."""
+        rows = sum(each.differences for each in self.slices if each.shard == shard)
+        return rows + len(self.rollups.get(shard, ()))
 
 
 async def verify_slice(

@@ -4,13 +4,13 @@ FOOTFALL_TEST_SHARDS lists DSNs of TimescaleDB servers on which databases may be
 FOOTFALL_TEST_KAFKA is the address of a broker on which topics may be made.
 """
 
+import atexit
 import os
-import shutil
-import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,18 +19,10 @@ from psycopg import sql
 
 from stack.broker import Broker
 from stack.database import Database
+from tests import containers
 
-TIMESCALE_IMAGE = "timescale/timescaledb:2.29.2-pg17"
-KAFKA_IMAGE = "apache/kafka:4.3.1"
-
-
-def have_docker() -> bool:
-    """Whether a Docker engine answers."""
-    docker = shutil.which("docker")
-    if docker is None:
-        return False
-    answer = subprocess.run([docker, "info"], capture_output=True, check=False, timeout=30)
-    return answer.returncode == 0
+_ended_with_us = ExitStack()
+atexit.register(_ended_with_us.close)
 
 
 @contextmanager
@@ -39,11 +31,9 @@ def kafka() -> Iterator[str]:
     given = os.environ.get("FOOTFALL_TEST_KAFKA")
     if given:
         yield given
-    elif have_docker():
-        from testcontainers.kafka import KafkaContainer
-
-        with KafkaContainer(KAFKA_IMAGE).with_kraft() as container:
-            yield container.get_bootstrap_server()
+    elif containers.have_engine():
+        with containers.kafka() as address:
+            yield address
     else:
         with tempfile.TemporaryDirectory(prefix="footfall-kafka-") as folder:
             broker = Broker(Path(folder))
@@ -59,16 +49,19 @@ def shards(count: int) -> Iterator[list[str]]:
     """DSNs of so many empty databases."""
     with ExitStack() as opened:
         given = os.environ.get("FOOTFALL_TEST_SHARDS", "").split()
-        if not given and have_docker():
-            from testcontainers.postgres import PostgresContainer
-
-            container = opened.enter_context(PostgresContainer(TIMESCALE_IMAGE, driver=None))
-            given = [container.get_connection_url()]
+        if not given and containers.have_engine():
+            given = [_container()]
         if given:
             servers = [given[number % len(given)] for number in range(count)]
             yield [opened.enter_context(_made_on(server)) for server in servers]
         else:
             yield [opened.enter_context(_embedded()) for _ in range(count)]
+
+
+@cache
+def _container() -> str:
+    """One server for all the databases of this process, ended with it."""
+    return _ended_with_us.enter_context(containers.timescale())
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,16 +15,9 @@ from typing import Any
 import httpx
 
 from tests.conftest import World
-from tests.processes import ROOT, Process, footfall, wait_until
+from tests.processes import ROOT, Process, footfall, free_port, wait_until
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def page_view(**fields: Any) -> dict[str, Any]:

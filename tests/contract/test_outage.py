@@ -4,7 +4,8 @@ from pathlib import Path
 
 from db.placement import partition_of
 from tests.conftest import PARTITIONS
-from tests.service import Service, free_port, page_view, serving
+from tests.processes import free_port
+from tests.service import Service, page_view, serving
 
 
 def shops_of_both(service: Service) -> tuple[int, int]:

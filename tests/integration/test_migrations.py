@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from db import tables
 from db.migrate import MIGRATIONS, migrate
-from db.rollup_sql import create_rollup, index_rollup
+from db.rollup_sql import create_rollup, enable_columnstore, index_rollup
 from db.rollups import ROLLUPS, Rollup
 from tests.conftest import PARTITIONS
 
@@ -56,6 +56,21 @@ def test_the_frozen_rollups_are_those_of_today() -> None:
     frozen = (MIGRATIONS / "shard" / "versions" / "0002_rollups.sql").read_text()
     wanted = [part for rollup in ROLLUPS for part in (create_rollup(rollup), index_rollup(rollup))]
     assert [part.strip() for part in frozen.split(";\n") if part.strip()] == wanted
+
+
+def test_every_rollup_of_today_becomes_columns(shards: list[str]) -> None:
+    frozen = (MIGRATIONS / "shard" / "versions" / "0007_rollup_columnstore.sql").read_text()
+    wanted = [enable_columnstore(rollup) for rollup in ROLLUPS]
+    assert [part.strip() for part in frozen.split(";\n") if part.strip()] == wanted
+    for dsn in shards:
+        with psycopg.connect(dsn) as connection:
+            found = connection.execute(
+                "SELECT view_name FROM timescaledb_information.jobs "
+                "JOIN timescaledb_information.continuous_aggregates AS rollup "
+                "  ON jobs.hypertable_name IN (view_name, materialization_hypertable_name) "
+                "WHERE proc_name = 'policy_compression' AND compression_enabled"
+            ).fetchall()
+        assert {name for (name,) in found} == {rollup.name for rollup in ROLLUPS}
 
 
 def test_migrating_again_changes_nothing(shards: list[str]) -> None:

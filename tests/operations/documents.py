@@ -9,6 +9,7 @@ from typing import Any
 
 import typer.main
 
+from footfall import verifying
 from footfall.cli import app
 from tests.processes import ROOT
 
@@ -70,6 +71,8 @@ def why_not_footfall(words: list[str]) -> str | None:
     """What is wrong with the words of a `footfall` command; None where nothing is."""
     command: Any = typer.main.get_command(app)
     rest = list(words)
+    if rest[:1] == ["reprocess"]:
+        command, rest = typer.main.get_command(verifying.app), rest[1:]
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         name = rest.pop(0)
         below = command.commands.get(name)

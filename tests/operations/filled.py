@@ -2,14 +2,20 @@
 
 import asyncio
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import numpy as np
 
+from db import runs, verifications
 from db.ledger import Span, held_offsets
+from db.measures import Sum
 from db.pools import WRITER_SETTINGS, open_pool
 from db.refresh import refresh_late
+from db.replacement import Changes
+from db.runs import Done, Run, Slice
+from db.verifications import Look
 from events.batch import Messages
 from events.enrich import Enrichment
 from events.limits import Limits
@@ -43,4 +49,51 @@ async def fill(dsn: str, events: int) -> None:
             break
         except asyncpg.LockNotAvailableError:  # the server's own policy is refreshing it
             await asyncio.sleep(0.2)
+    await _reprocessed(pool)
     pool.terminate()
+
+
+async def _reprocessed(pool: asyncpg.Pool) -> None:
+    """A run that goes on, as `reprocess run` leaves it: a slice in each state it may be in."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    day = timedelta(days=1)
+    run = Run(
+        run_id=str(uuid.uuid4()),
+        topic="filled.events",
+        topic_id="filled",
+        window_start=midnight - 4 * day,
+        window_end=midnight,
+        merchant_id=None,
+        logic_version=2,
+        max_change=0.2,
+        misplaced=timedelta(),
+        sources=(),
+        started_by="an operator",
+        reason="newsletters were Referral",
+    )
+    parts = [Slice(0, midnight - n * day, midnight - (n - 1) * day) for n in (4, 3, 2, 1)]
+    done, replaced, held, _pending = parts
+    hours = [asyncpg.Range(done.start, done.end)]
+    changes = Changes(
+        before=3_000,
+        after=3_000,
+        changed=120,
+        gone=120,
+        made=120,
+        columns={"channel": 120},
+        hours=hours,
+        first=done.start,
+        last=done.end,
+    )
+    sums = [Sum(done.start.date(), "events", 3_000, 3_000)]
+    async with pool.acquire() as connection, connection.transaction():
+        await runs.create(connection, run, parts)
+        for part in (done, replaced):
+            assert await runs.mark_replaced(
+                connection, run.run_id, part, Done(3_100, changes, sums)
+            )
+    await runs.mark_done(pool, run.run_id, done)
+    await runs.hold(pool, run.run_id, held, "orders would change by 30 %, more than 20 %")
+    await verifications.note(
+        pool, Look("filled.events", midnight - day, midnight, None, None, 1, 3_100, 2, False)
+    )

@@ -1,5 +1,6 @@
 """compose.yaml and Dockerfile, as far as a machine without a container engine can check them."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,8 +15,8 @@ import yaml
 
 from footfall.cli import app
 from footfall.environment import Environment
+from tests import containers
 from tests.processes import ROOT
-from tests.servers import KAFKA_IMAGE, TIMESCALE_IMAGE
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -114,9 +115,30 @@ def test_nothing_is_published_beyond_this_machine_unless_it_is_asked_for() -> No
 
 
 def test_the_servers_are_those_that_the_tests_use() -> None:
-    assert SERVICES["kafka"]["image"] == KAFKA_IMAGE
-    assert {SERVICES[name]["image"] for name in ("shard-0", "shard-1")} == {TIMESCALE_IMAGE}
+    parts = json.loads((ROOT / "stack/kafka.lock.json").read_text())
+    (embedded,) = [each["version"] for each in parts if each["artifact"] == "kafka_2.13"]
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{embedded}"
+    assert SERVICES["shard-0"]["image"] == SERVICES["shard-1"]["image"]
     assert all(":" in each["image"] for each in SERVICES.values() if "build" not in each)
+
+
+def test_the_containers_of_the_tests_are_told_what_the_compose_file_tells_them() -> None:
+    told, tested = SERVICES["kafka"]["environment"], containers.kafka_environment(19092)
+    assert told.keys() == tested.keys()
+    changed = {name for name in told if told[name] != tested[name]}
+    assert changed == {
+        "KAFKA_ADVERTISED_LISTENERS",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS",
+        "KAFKA_HEAP_OPTS",
+    }
+    command = containers.shard_command()
+    assert command[: len(SERVICES["shard-0"]["command"])] == SERVICES["shard-0"]["command"]
+    settings = (ROOT / "deploy/database/postgresql.conf").read_text()
+    for word in command[4::2]:
+        assert re.search(rf"^{word.partition('=')[0]} =", settings, re.MULTILINE), word
+    mounted = dict(containers.shard_files())
+    assert mounted[ROOT / "deploy/database/postgresql.conf"] in " ".join(command)
+    assert all(file.exists() for file in mounted)
 
 
 def test_the_dockerfile_is_clean_runs_as_nobody_and_installs_by_the_lock() -> None:

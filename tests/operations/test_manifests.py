@@ -29,7 +29,8 @@ def name_of(thing: dict[str, Any]) -> str:
 def containers() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each container, with the name of what it belongs to."""
     for thing in OBJECTS:
-        template = thing.get("spec", {}).get("template")
+        spec = thing.get("spec", {})
+        template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
         if template:
             yield from ((name_of(thing), each) for each in template["spec"]["containers"])
 
@@ -82,6 +83,23 @@ def test_a_unit_starts_what_exists(unit: Any) -> None:
     assert set(re.findall(r"\b(FOOTFALL_\w+)=", text)) <= READ
     for wanted in ("DynamicUser=yes", "EnvironmentFile=/etc/footfall/footfall.env"):
         assert wanted in text
+
+
+def test_a_timer_starts_a_unit_that_exists() -> None:
+    timers = sorted((ROOT / "deploy/systemd").glob("*.timer"))
+    assert timers
+    for timer in timers:
+        assert timer.with_suffix(".service") in UNITS
+        assert re.search(r"^OnCalendar=.+ UTC$", timer.read_text(), re.MULTILINE)
+        assert "WantedBy=timers.target" in timer.read_text()
+
+
+def test_every_night_is_verified_alike_whatever_runs_it() -> None:
+    (cron,) = (each for each in OBJECTS if each["kind"] == "CronJob")
+    (job,) = (container for name, container in containers() if name == "CronJob verify")
+    unit = (ROOT / "deploy/systemd/footfall-verify.service").read_text()
+    assert f"ExecStart=/opt/footfall/bin/footfall {' '.join(job['args'])}\n" in unit
+    assert cron["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
 
 
 def test_the_units_environment_is_read() -> None:

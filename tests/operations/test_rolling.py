@@ -12,8 +12,8 @@ import pytest
 
 from tests.acceptance.test_exactly_once import EVENTS, applied, send, settle
 from tests.conftest import World
-from tests.processes import Process, footfall, wait_until
-from tests.service import Service, free_port, page_view, serving
+from tests.processes import Process, footfall, free_port, wait_until
+from tests.service import Service, page_view, serving
 
 
 def static(world: World, name: str) -> dict[str, str]:

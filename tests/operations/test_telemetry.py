@@ -5,8 +5,7 @@ import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import World
-from tests.processes import footfall, wait_until
-from tests.service import free_port
+from tests.processes import footfall, free_port, wait_until
 
 
 def gauges(port: int) -> dict[str, dict[str, float]]:

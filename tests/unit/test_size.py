@@ -14,13 +14,15 @@ BY_HAND = {
     "rowstore_bytes": 500.0,
     "columnstore_bytes": 50.0,
     "rollup_bytes": 20.0,
+    "rollup_columnstore_bytes": 4.0,
     "wal_bytes": 600.0,
     "consume_ns": 2000.0,
     "process_ns": 7000.0,
     "send_ns": 1000.0,
     "store_ns": 6000.0,
     "refresh_ns": 3000.0,
-    "compress_ns": 1000.0,
+    "compress_ns": 600.0,
+    "rollup_compress_ns": 400.0,
     "answer_database_ns": 1e6,
     "answer_api_ns": 2e6,
 }
@@ -42,7 +44,7 @@ def test_disks_hold_every_copy() -> None:
     assert found.kafka_tb == pytest.approx(events * 108 * 100 * 3)
     assert found.rowstore_tb == pytest.approx(events * 7 * 500 * 2)
     assert found.columnstore_tb == pytest.approx(events * 100 * 50 * 2)
-    assert found.rollup_tb == pytest.approx(events * 107 * 20 * 2)
+    assert found.rollup_tb == pytest.approx(events * (12 * 20 + 95 * 4) * 2)
     assert found.brokers == -(-found.kafka_tb // 15)
 
 
