@@ -30,8 +30,9 @@ from api.query.trip import in_one_trip
 from bench.shops import TOPIC, alike, database, fill
 from bench.size import cpu_of
 from db.pools import WRITER_SETTINGS, open_pool
-from db.refresh import floor_to, refresh
+from db.refresh import refresh
 from db.rollups import ROLLUPS
+from db.windows import floor_to
 
 _SALES: Final = ["page_views", "orders", "revenue"]
 QUESTIONS: Final[dict[str, dict[str, Any]]] = {

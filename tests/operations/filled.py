@@ -73,7 +73,6 @@ async def _reprocessed(pool: asyncpg.Pool) -> None:
     )
     parts = [Slice(0, midnight - n * day, midnight - (n - 1) * day) for n in (4, 3, 2, 1)]
     done, replaced, held, _pending = parts
-    hours = [asyncpg.Range(done.start, done.end)]
     changes = Changes(
         before=3_000,
         after=3_000,
@@ -81,7 +80,7 @@ async def _reprocessed(pool: asyncpg.Pool) -> None:
         gone=120,
         made=120,
         columns={"channel": 120},
-        hours=hours,
+        hours=[(done.start, done.end)],
         first=done.start,
         last=done.end,
     )
