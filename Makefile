@@ -13,8 +13,10 @@ run := .venv/bin/
 demo: $(ready) ## the whole system on this machine: make demo ARGS="--events 200000 --once"
 	$(run)footfall demo $(ARGS)
 
+# Files go to the two processes in their order, the longest first: a long one at the end would leave
+# one process alone with it.
 test: check ## everything that the gate runs; make test ARGS="-k money" for a part of the tests
-	$(run)pytest --numprocesses 2 --dist loadfile --durations 30 $(ARGS)
+	$(run)pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
 
 check: $(ready) ## style and types
 	$(run)ruff check .
