@@ -13,8 +13,8 @@ run := .venv/bin/
 demo: $(ready) ## the whole system on this machine: make demo ARGS="--events 200000 --once"
 	$(run)footfall demo $(ARGS)
 
-# Files go to the two processes in their order, the longest first: a long one at the end would leave
-# one process alone with it.
+# Files go to the two processes in their order, which begins with the longest: one of those at the
+# end would leave a process without work.
 test: check ## everything that the gate runs; make test ARGS="-k money" for a part of the tests
 	$(run)pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
 
