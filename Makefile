@@ -29,8 +29,9 @@ lock: $(uv) ## pin the newest versions that pyproject.toml allows
 	$(uv) pip compile --quiet pyproject.toml --constraint requirements.lock --universal \
 		--generate-hashes --no-header --no-annotate --output-file requirements.runtime.lock
 
+# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, every process would compile them again.
 $(ready): requirements.lock pyproject.toml | $(uv)
-	VIRTUAL_ENV=$(CURDIR)/.venv $(uv) pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv $(uv) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/.venv $(uv) pip install --quiet --no-deps --editable .
 	touch $@
 
