@@ -16,11 +16,18 @@ import polars as pl
 from db.copier import ROW_ORDER, copy_rows
 from db.history import Place
 from db.pools import Connection
-from db.tables import event_items, events
 from db.windows import Window
 
-_EVENT: Final = [column.name for column in events.columns]
-_ITEM: Final = [column.name for column in event_items.columns]
+# The names that `db.tables` has, whose library is slow to load; a test holds them together.
+EVENT_COLUMNS: Final = (
+    "merchant_id ts event visitor visitor_register visitor_rank session event_id page source "
+    "channel campaign utm_medium utm_term utm_content country device browser os is_bot "
+    "value_minor currency order_id counted units properties kafka_partition log_offset logged_at"
+).split()
+ITEM_COLUMNS: Final = (
+    "merchant_id ts event product_id quantity price_minor currency is_bot counted "
+    "kafka_partition log_offset item_index"
+).split()
 _TEXT: Final = {"properties": "properties::text"}  # json has no equality of its own
 
 
@@ -29,7 +36,7 @@ def _row(alias: str, columns: list[str]) -> str:
     return f"({', '.join(f'{alias}.{_TEXT.get(name, name)}' for name in columns)})"
 
 
-EVENT_ROW: Final = _row("held", _EVENT)
+EVENT_ROW: Final = _row("held", EVENT_COLUMNS)
 
 # Temporary tables go with the transaction: the embedded database's one session is everybody's.
 _LAY_OUT: Final = """
@@ -43,15 +50,15 @@ CREATE TEMP TABLE changed (log_offset int8, old_ts timestamptz, new_ts timestamp
     ON COMMIT DROP
 """
 _TAKE_EVENTS: Final = f"""
-INSERT INTO old_events ({", ".join(_EVENT)})
-SELECT {", ".join(_EVENT)} FROM events
+INSERT INTO old_events ({", ".join(EVENT_COLUMNS)})
+SELECT {", ".join(EVENT_COLUMNS)} FROM events
  WHERE kafka_partition = $1 AND ts >= $2 AND ts < $3
    AND ($4::int8 IS NULL OR merchant_id = $4)
    AND log_offset >= $5 AND log_offset < $6 AND ($7::int8[] IS NULL OR log_offset = ANY ($7))
 """
 _TAKE_ITEMS: Final = f"""
-INSERT INTO old_items ({", ".join(_ITEM)})
-SELECT {", ".join(_ITEM)} FROM event_items
+INSERT INTO old_items ({", ".join(ITEM_COLUMNS)})
+SELECT {", ".join(ITEM_COLUMNS)} FROM event_items
  WHERE kafka_partition = $1 AND ts >= $2 AND ts < $3
    AND ($4::int8 IS NULL OR merchant_id = $4)
    AND log_offset >= $5 AND log_offset < $6 AND ($7::int8[] IS NULL OR log_offset = ANY ($7))
@@ -59,14 +66,14 @@ SELECT {", ".join(_ITEM)} FROM event_items
 # A bit for each column in which an old row and its new one differ.
 _DIFFERING: Final = " | ".join(
     f"(o.{_TEXT.get(name, name)} IS DISTINCT FROM n.{_TEXT.get(name, name)})::int4::int8 << {bit}"
-    for bit, name in enumerate(_EVENT)
+    for bit, name in enumerate(EVENT_COLUMNS)
 )
 _COMPARE: Final = f"""
 INSERT INTO changed
 SELECT coalesce(o.log_offset, n.log_offset), o.ts, n.ts,
        CASE WHEN o.ts IS NULL OR n.ts IS NULL THEN 0 ELSE {_DIFFERING} END
   FROM old_events AS o FULL JOIN new_events AS n ON n.log_offset = o.log_offset
- WHERE {_row("o", _EVENT)} IS DISTINCT FROM {_row("n", _EVENT)}
+ WHERE {_row("o", EVENT_COLUMNS)} IS DISTINCT FROM {_row("n", EVENT_COLUMNS)}
 """
 _COMPARE_ITEMS: Final = f"""
 INSERT INTO changed
@@ -74,7 +81,7 @@ SELECT DISTINCT ON (log_offset) log_offset, o.ts, n.ts, 0
   FROM (SELECT coalesce(o.log_offset, n.log_offset) AS log_offset
           FROM old_items AS o
           FULL JOIN new_items AS n ON n.log_offset = o.log_offset AND n.item_index = o.item_index
-         WHERE {_row("o", _ITEM)} IS DISTINCT FROM {_row("n", _ITEM)}
+         WHERE {_row("o", ITEM_COLUMNS)} IS DISTINCT FROM {_row("n", ITEM_COLUMNS)}
          UNION SELECT log_offset FROM old_items GROUP BY log_offset, item_index HAVING count(*) > 1
        ) AS differing
   LEFT JOIN old_events AS o USING (log_offset) LEFT JOIN new_events AS n USING (log_offset)
@@ -92,7 +99,7 @@ _COLUMNS: Final = f"""
 SELECT {
     ", ".join(
         f"count(*) FILTER (WHERE columns & {1 << bit} <> 0) AS {name}"
-        for bit, name in enumerate(_EVENT)
+        for bit, name in enumerate(EVENT_COLUMNS)
     )
 }
   FROM changed WHERE columns <> 0
@@ -191,8 +198,8 @@ async def recount_order(connection: Connection, place: Place, offset: int, count
     await connection.execute(_TAKE_EVENTS, *place.values, [offset])
     await connection.execute(_TAKE_ITEMS, *place.values, [offset])
     for made, held, columns in (
-        ("new_events", "old_events", _EVENT),
-        ("new_items", "old_items", _ITEM),
+        ("new_events", "old_events", EVENT_COLUMNS),
+        ("new_items", "old_items", ITEM_COLUMNS),
     ):
         listed = ", ".join(columns)
         again = ", ".join("$2" if name == "counted" else name for name in columns)
@@ -251,8 +258,8 @@ async def insert_new(connection: Connection, changes: Changes) -> None:
     if changes.changed == 0:
         return
     for table, made_of, columns in (
-        ("event_items", "new_items", _ITEM),
-        ("events", "new_events", _EVENT),
+        ("event_items", "new_items", ITEM_COLUMNS),
+        ("events", "new_events", EVENT_COLUMNS),
     ):
         made = await connection.execute(
             _INSERT.format(table=table, made=made_of, columns=", ".join(columns))

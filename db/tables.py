@@ -1,4 +1,4 @@
-"""Every table, once. Migrations create them, the copier and the planner read them.
+"""Every table, once: what the migrations make of a database, and what tests hold it against.
 
 Two groups live in two metadatas, because they live in different databases: the *catalogue*
 (merchants, keys, shard map) only in the first shard's, the *shard* tables in every shard's.

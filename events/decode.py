@@ -56,6 +56,7 @@ SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "properties": pl.String,
 }
 _TEXT: Final = (*TEXT_LIMITS, "event", "country", "currency")
+_OPENS: Final = (b"{", b" ", b"\t", b"\r")  # an object, or blanks before it
 _CHUNK: Final = 256  # lines that are looked at one by one because one of them is broken
 _NAIVE: Final = "%Y-%m-%dT%H:%M:%S%.f"
 _ZONED: Final = "%Y-%m-%dT%H:%M:%S%.f%:z"
@@ -200,6 +201,9 @@ def _parse_strictly(lines: list[bytes | None]) -> pl.DataFrame | None:
     except TypeError:
         return None
     if joined.count(b"\n") != len(lines) - 1:
+        return None
+    # What begins as gzip or zstd does, the parser would unpack, or raise as for a broken file.
+    if joined[:1] not in _OPENS:
         return None
     try:
         frame = pl.read_ndjson(io.BytesIO(joined), schema=SCHEMA)

@@ -29,7 +29,7 @@ async def examine(environment: Environment) -> list[Finding]:
     if not environment.shards:
         findings.append(Finding("shards", well=False, advice="set FOOTFALL_SHARDS"))
     for number, dsn in enumerate(environment.shards):
-        findings += await _shard(number, dsn)
+        findings += await _shard(number, dsn, environment.topic)
     if environment.shards:
         findings += await _moves(environment.shards[0])
     return findings
@@ -69,7 +69,7 @@ async def _moves(catalogue: str) -> list[Finding]:
     ]
 
 
-async def _shard(number: int, dsn: str) -> list[Finding]:
+async def _shard(number: int, dsn: str, topic: str) -> list[Finding]:
     name = f"shard {number}"
     pool = await open_pool(dsn, READER_SETTINGS, size=1, command_timeout=10)
     try:
@@ -83,11 +83,13 @@ async def _shard(number: int, dsn: str) -> list[Finding]:
             return [Finding(name, well=False, advice=f"TimescaleDB {version} is too old: upgrade")]
         halted = await pool.fetch(
             "SELECT kafka_partition, halted_reason FROM ingest_offset "
-            "WHERE halted_reason IS NOT NULL"
+            "WHERE topic = $1 AND halted_reason IS NOT NULL",
+            topic,
         )
         late = await pool.fetchval(
             "SELECT extract(epoch FROM now() - min(applied_until))::int8 FROM ingest_offset "
-            "WHERE moved_to IS NULL"
+            "WHERE topic = $1 AND moved_to IS NULL",
+            topic,
         )
     except asyncpg.UndefinedTableError:
         return [Finding(name, well=False, advice="no tables: footfall migrate")]

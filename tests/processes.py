@@ -9,9 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
+from typing import Final, TextIO
+
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).parents[1]
+HAVE_CHILDREN: Final = {"demo", "serve", "stack"}  # which they start as the command line would
 
 
 def free_port() -> int:
@@ -24,17 +29,10 @@ def free_port() -> int:
 class Process:
     """A child whose output is kept, and which ends with the test."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], cwd: Path = ROOT) -> None:
+    def __init__(self, child: subprocess.Popen[str] | WarmProcess, output: TextIO) -> None:
         self.lines: list[str] = []
-        self._child = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self._child = child
+        self._output = output
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -64,28 +62,50 @@ class Process:
 
     def close(self) -> None:
         """End it whatever it does: in order, so that it can end its own children, or by force."""
-        if self._child.poll() is None:
-            self._child.terminate()
+        self._child.send_signal(signal.SIGTERM)
         try:
             self._child.wait(15)
         except subprocess.TimeoutExpired:
-            self._child.kill()
+            self._child.send_signal(signal.SIGKILL)
             self._child.wait(10)
         self._reader.join(5)
-        for pipe in (self._child.stdin, self._child.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._output.close()
 
     def _read(self) -> None:
-        assert self._child.stdout is not None
-        for line in self._child.stdout:
+        for line in self._output:
             self.lines.append(line.rstrip())
+
+
+def begin(command: list[str], environment: dict[str, str], cwd: Path = ROOT) -> Process:
+    """A command, to be closed."""
+    child = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert isinstance(child.stdout, TextIOWrapper)
+    return Process(child, child.stdout)
+
+
+def begin_warm(words: list[str], environment: dict[str, str]) -> Process:
+    """What `WarmProcess` runs, to be closed."""
+    reader, writer = os.pipe()
+    child = WarmProcess(words, {**os.environ, **environment}, writer, writer)
+    os.close(writer)
+    return Process(child, os.fdopen(reader))
 
 
 @contextmanager
 def footfall(*words: str, environment: dict[str, str]) -> Iterator[Process]:
     """`footfall WORDS` as a process."""
-    process = Process([sys.executable, "-m", "footfall", *words], environment)
+    if words[0] in HAVE_CHILDREN:
+        process = begin([sys.executable, "-m", "footfall", *words], environment)
+    else:
+        process = begin_warm([*words], environment)
     try:
         yield process
     finally:
@@ -93,9 +113,14 @@ def footfall(*words: str, environment: dict[str, str]) -> Iterator[Process]:
 
 
 @contextmanager
-def script(path: Path, *words: str, environment: dict[str, str]) -> Iterator[Process]:
-    """A script of the tests as a process."""
-    process = Process([sys.executable, str(path), *words], environment)
+def script(
+    path: Path, *words: str, environment: dict[str, str], warm: bool = True
+) -> Iterator[Process]:
+    """A script of the tests as a process; a cold one if it alters modules before others load."""
+    if warm:
+        process = begin_warm([str(path), *words], environment)
+    else:
+        process = begin([sys.executable, str(path), *words], environment)
     try:
         yield process
     finally:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +12,9 @@ from typing import Any
 
 import httpx
 
+from tests import warm
 from tests.conftest import World
-from tests.processes import ROOT, Process, footfall, free_port, wait_until
+from tests.processes import Process, footfall, free_port, wait_until
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
 
@@ -44,14 +43,8 @@ class Service:
 
     def command(self, *words: str) -> Any:
         """What `footfall WORDS --json` prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "footfall", *words, "--json"],
-            cwd=ROOT,
-            env={**self.environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = warm.run([*words, "--json"], self.environment, 60)
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     @property

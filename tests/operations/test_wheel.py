@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT, Process
+from tests.processes import ROOT, begin
 
 UV = ROOT / ".venv/tools/bin/uv"
 RUNTIME = ROOT / "requirements.runtime.lock"
@@ -67,7 +67,7 @@ def test_all_that_is_needed_is_inside(wheel: Path) -> None:
 def test_it_starts_the_embedded_stack_and_migrates_it(installed: Path, tmp_path: Path) -> None:
     footfall = installed / "bin/footfall"
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("FOOTFALL", "PYTHON"))}
-    stack = Process([str(footfall), "stack", "--json"], {"PYTHONPATH": ""}, cwd=tmp_path)
+    stack = begin([str(footfall), "stack", "--json"], {"PYTHONPATH": ""}, cwd=tmp_path)
     try:
         stack.wait_for('{"FOOTFALL', 120)
         addresses = json.loads(next(line for line in stack.lines if line.startswith("{")))

@@ -1,7 +1,10 @@
 """One message for every way of breaking the contract, with the reason that it must get."""
 
+import gzip
 import json
 from typing import Any, Final
+
+import zstandard
 
 from events.reasons import Reason
 from tests.unit.messages import NOW_MS, event, raw
@@ -20,6 +23,10 @@ BROKEN: Final[dict[str, tuple[bytes | None, Reason, str | None]]] = {
     "blank": (b"   ", Reason.INVALID_JSON, None),
     "no json": (b"{not json", Reason.INVALID_JSON, None),
     "cut off": (raw()[:-5], Reason.INVALID_JSON, None),
+    "gzip": (gzip.compress(raw()), Reason.INVALID_TEXT, None),
+    "gzip cut off": (gzip.compress(raw())[:20], Reason.INVALID_TEXT, None),
+    "zstd": (zstandard.compress(raw()), Reason.INVALID_TEXT, None),
+    "zstd cut off": (zstandard.compress(raw())[:8], Reason.INVALID_TEXT, None),
     "two documents": (raw() + raw(), Reason.INVALID_JSON, None),
     "two lines": (raw() + b"\n" + raw(), Reason.INVALID_JSON, None),
     "newline alone": (b"\n", Reason.INVALID_JSON, None),

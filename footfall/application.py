@@ -1,0 +1,29 @@
+"""What each worker of `footfall serve` runs. Only they load it: the process that keeps them does
+without."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+
+from api.app import create_app
+from footfall.environment import Environment, configure_logging
+from footfall.serve import DRAINING
+from page.files import folders
+
+
+def application() -> Any:
+    """An ASGI application. Whom a request comes from is what a trusted proxy says, else the
+    connection's other end."""
+    configure_logging()
+    environment = Environment.read()
+    quietly = folders(lambda _: None)
+    settings = replace(
+        environment.api_settings(), page_folders=quietly, draining_file=Path(os.environ[DRAINING])
+    )
+    app = create_app(settings)
+    if not environment.trusted_proxies:
+        return app
+    return wrap_asgi_with_proxy_headers(app, list(environment.trusted_proxies))
