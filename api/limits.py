@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
-from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.middleware.base import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -83,8 +82,11 @@ class RateLimit(ASGIMiddleware):
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message.setdefault("headers", [])
-                MutableScopeHeaders(message).update(window.headers)
+                own = [
+                    (name.lower().encode(), value.encode())
+                    for name, value in window.headers.items()
+                ]
+                message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
         window.charge(1)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 import asyncpg
 import maxminddb
@@ -20,6 +20,8 @@ from db.moves import lives_in
 from db.placement import partition_of
 from db.pools import READER_SETTINGS, WRITER_SETTINGS, open_pool, open_pools, shard_map
 from events.check import MAX_MERCHANT_ID
+
+MERCHANT_S: Final = 60.0  # a shop's zone and currency are chosen once
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ class State:
             changes,
             Answers(settings.cache_seconds),
             Memory(partial(catalogue.find_key, known)),
-            Memory(partial(catalogue.find_merchant, known)),
+            Memory(partial(catalogue.find_merchant, known), MERCHANT_S),
             maxminddb.open_database(countries) if countries else None,
             Memory(lambda _: shard_map(known)),
         )
@@ -79,7 +81,7 @@ class State:
             pool.terminate()
 
     async def merchant(self, merchant_id: int) -> Merchant:
-        """The shop, as it was at most five seconds ago.
+        """The shop, as it was at most a minute ago.
 
         Raises:
             ProblemDetailsException: 404, there is none.
@@ -119,6 +121,11 @@ class State:
             return False
 
         return Place(self.readers[shard], partition, self.settings.topic, shard, is_right)
+
+    def shard_of(self, merchant_id: int) -> int | None:
+        """The shard that holds a merchant, where that is known without asking."""
+        shards = self._map.held(None)
+        return shards[partition_of(merchant_id, len(shards))] if shards else None
 
     def stand(self, place: Place, merchant_id: int) -> Stand | None:
         """What is known, without asking, of a merchant's rows."""

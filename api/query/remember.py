@@ -40,6 +40,21 @@ class Kept:
     stand: Stand | None
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What goes with the body."""
+        return {
+            "ETag": self.etag,
+            "Cache-Control": "private, no-cache",
+            "Footfall-Fresh-As-Of": self.meta["fresh_as_of"] or "",
+            "Vary": "Accept, Authorization",
+        }
+
+    def is_known(self, if_none_match: str) -> bool:
+        """Whether the asker has it already, by the header of that name."""
+        known = [each.strip() for each in if_none_match.split(",")]
+        return self.etag in known or known == ["*"]
+
+    @property
     def body(self) -> bytes:
         """The whole body."""
         return b'%b,"meta":%b}' % (self.head, msgspec.json.encode(self.meta))
@@ -73,9 +88,8 @@ class Answers:
         if not self.floor_s:
             async with self._turn(merchant_id):
                 return _keep(await compute(), None)
-        kept = self._kept.get(question)
-        if kept is not None and self._is_true(kept, stand(), period):
-            self._kept.move_to_end(question)
+        kept = self.held(question, stand(), period)
+        if kept is not None:
             return kept
         task = self._asking.get(question)
         if task is None:
@@ -83,6 +97,14 @@ class Answers:
             self._asking[question] = task
             task.add_done_callback(lambda _: self._asking.pop(question, None))
         return await asyncio.shield(task)
+
+    def held(self, question: Hashable, now: Stand | None, period: Period | None) -> Kept | None:
+        """The answer, where it is kept and may be served once more."""
+        kept = self._kept.get(question)
+        if kept is None or not self._is_true(kept, now, period):
+            return None
+        self._kept.move_to_end(question)
+        return kept
 
     def _is_true(self, kept: Kept, now: Stand | None, period: Period | None) -> bool:
         """Whether an answer may be served once more; where it may, it says how fresh it now is."""
