@@ -16,9 +16,9 @@ from litestar.middleware.base import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.limits import charge
+from api.query.kept import Kept
 from api.query.periods import Period
 from api.query.place import Place
-from api.query.remember import Kept
 from api.state import State
 from db.catalogue import Key, Merchant
 
@@ -37,7 +37,7 @@ class Meant:
     key: Key
     merchant: Merchant
     place: Place
-    question: Hashable
+    question: bytes  # its name among the answers
     period: Period | None
     points: int
 

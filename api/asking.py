@@ -1,6 +1,6 @@
 """What all questions share: who asks, what it costs, and an answer kept while it is true."""
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -14,9 +14,10 @@ from api.access import merchant_of, require, the_key
 from api.again import Meant, note
 from api.limits import charge
 from api.problems import invalid, problem
+from api.query.kept import Kept
 from api.query.periods import Period
 from api.query.place import MovedError, Place
-from api.query.remember import Kept
+from api.query.remember import name
 from api.state import State
 from db.catalogue import Merchant
 
@@ -42,7 +43,7 @@ async def respond(
     request: Request[Any, Any, Any],
     footfall: State,
     merchant: Merchant,
-    question: Hashable,
+    question: object,
     compute: Compute,
     *,
     points: int = 1,
@@ -62,7 +63,7 @@ async def respond(
     charge(points - 1)
 
     async def kept_or_made(place: Place) -> Kept:
-        kept_as = (question, place.shard)
+        kept_as = name((question, place.shard))
         kept = await footfall.answers.get(
             kept_as,
             merchant.merchant_id,

@@ -13,6 +13,7 @@ from api.publish import Publisher
 from api.query.changes import Changes, Stand
 from api.query.place import Place
 from api.query.remember import Answers
+from api.query.shelf import Shelf
 from api.settings import ApiSettings
 from db import catalogue
 from db.catalogue import Key, Merchant
@@ -51,7 +52,7 @@ class State:
             settings.read_shards or settings.shards, READER_SETTINGS, size=settings.pool_size
         )
         changes = [Changes(pool, settings.topic) for pool in readers]
-        countries = settings.country_file
+        countries, shared = settings.country_file, settings.answers_dir
         if settings.cache_seconds:
             for each in changes:
                 await each.__aenter__()
@@ -63,7 +64,7 @@ class State:
             known,
             readers,
             changes,
-            Answers(settings.cache_seconds),
+            Answers(settings.cache_seconds, Shelf(shared) if shared else None),
             Memory(partial(catalogue.find_key, known)),
             Memory(partial(catalogue.find_merchant, known), MERCHANT_S),
             maxminddb.open_database(countries) if countries else None,
@@ -75,6 +76,8 @@ class State:
         for each in self.changes:
             await each.__aexit__()
         await self.publisher.close()
+        if self.answers.shelf is not None:
+            self.answers.shelf.close()
         if self.countries is not None:
             self.countries.close()
         for pool in (self.catalogue, *self.readers):

@@ -30,8 +30,12 @@ def application() -> Any:
     configure_logging()
     environment = Environment.read()
     folders = _page_folders(lambda _: None)
+    draining = Path(os.environ[_DRAINING])
     settings = replace(
-        environment.api_settings(), page_folders=folders, draining_file=Path(os.environ[_DRAINING])
+        environment.api_settings(),
+        page_folders=folders,
+        draining_file=draining,
+        answers_dir=draining.parent / "answers",  # the server's own folder, new at each start
     )
     app = create_app(settings)
     if not environment.trusted_proxies:
