@@ -57,6 +57,11 @@ class Window:
             "RateLimit-Reset": str(max(0, math.ceil(self.ends_at - time.time()))),
         }
 
+    @property
+    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent."""
+        return [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+
 
 # An exception leaves the middlewares behind: its answer is written outside of them.
 current: Final[ContextVar[Window | None]] = ContextVar("rate_limit", default=None)
@@ -82,11 +87,10 @@ class RateLimit(ASGIMiddleware):
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = [
-                    (name.lower().encode(), value.encode())
-                    for name, value in window.headers.items()
-                ]
-                message["headers"] = [*message.get("headers", ()), *own]
+                sent = message.get("headers", ())
+                # a problem has them already
+                if not any(name == b"ratelimit-limit" for name, _ in sent):
+                    message["headers"] = [*sent, *window.encoded_headers]
             await send(message)
 
         window.charge(1)

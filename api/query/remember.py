@@ -1,9 +1,9 @@
 """Answers kept as ready bytes, by question, as long as they are true.
 
-An answer is served again for `floor_s` whatever happens, for it says itself how fresh it is; and
-beyond that while its merchant has no new rows (`changes`): then only its freshness is written anew.
-The same question asked twice at a time is asked once. What one worker has made lies on the `shelf`
-for the others.
+An answer is served again for `floor_s` whatever happens, for it says itself how fresh it is, and
+longer where it took long: a shard under load is asked less. Beyond that it is served while its
+merchant has no new rows (`changes`): then only its freshness is written anew. The same question
+asked twice at a time is asked once. What one worker has made lies on the `shelf` for the others.
 """
 
 import asyncio
@@ -26,6 +26,8 @@ from api.query.shelf import Shelf
 MAX_BYTES: Final = 128 << 20
 AT_ONCE: Final = 4  # statements of one merchant that run at a time
 WAITING: Final = 60  # and that may wait for one of those
+WORTH: Final = 50  # an answer is served again for so many times as long as it took to make
+MOST_FLOORS: Final = 2.5  # but for so many times `floor_s` at most
 
 
 def name(question: object) -> bytes:
@@ -87,7 +89,8 @@ class Answers:
     def _is_true(self, kept: Kept, now: Stand | None, period: Period | None) -> bool:
         """Whether an answer may be served once more; where it may, it says how fresh it now is."""
         then = kept.stand
-        young = time.monotonic() - kept.made_at <= self.floor_s
+        longer_s = min(kept.took_s * WORTH, self.floor_s * MOST_FLOORS)
+        young = time.monotonic() - kept.made_at <= max(self.floor_s, longer_s)
         if now is None or then is None:
             return young
         if now.version != then.version:
@@ -114,7 +117,8 @@ class Answers:
         compute: Callable[[], Awaitable[Body]],
     ) -> Kept:
         async with self._turn(merchant_id):
-            kept = Kept.of(await compute(), stand)
+            began = time.monotonic()
+            kept = Kept.of(await compute(), stand, time.monotonic() - began)
         self._keep(question, kept)
         if self.shelf:
             self.shelf.put(question, kept)

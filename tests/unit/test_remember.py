@@ -1,6 +1,7 @@
 """When an answer may be served again, and what it then says of itself."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -82,6 +83,19 @@ async def test_a_young_answer_is_served_unless_history_was_replaced() -> None:
     assert told["rows"] == [1]
     assert told["meta"]["fresh_as_of"] == "2026-09-21T12:00:00Z"  # it is no fresher than it was
     assert (await ask(answers, shard, stand(version="replaced")))["rows"] == [2]
+
+
+async def test_an_answer_that_took_long_is_served_for_longer() -> None:
+    now = time.monotonic()
+    for took, age, served in ((0.0, 1.9, 1), (0.0, 2.1, 0), (0.08, 3.9, 1), (0.08, 4.1, 0),
+                              (9.0, 4.9, 1), (9.0, 5.1, 0)):  # fmt: skip
+        answers, shard = Answers(2), Shard()
+        await ask(answers, shard, stand())
+        kept = answers.held(b"question", stand(), DAY)
+        assert kept is not None
+        kept.took_s, kept.made_at = took, now - age
+        told = await ask(answers, shard, stand(minutes=5, changed=True))
+        assert told["rows"] == [2 - served]
 
 
 async def test_raw_rows_need_no_refresh() -> None:
