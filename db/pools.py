@@ -38,8 +38,6 @@ READER_SETTINGS: Final = {
     "statement_timeout": "10s",
     "default_transaction_read_only": "on",
     "jit": "off",
-    # The API has few statements, and to plan one costs many times its running: once is enough.
-    "plan_cache_mode": "force_generic_plan",
 }
 
 
