@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 import swagger_ui
-from litestar import Litestar, Request
+from litestar import Litestar, Request, Router
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
@@ -18,6 +18,7 @@ from litestar.response import Response
 from litestar.static_files import create_static_files_router
 
 from api import admin, collect, describe, health, journeys, live, stats
+from api.again import Again
 from api.headers import harden
 from api.limits import RateLimit, current
 from api.page import page_router
@@ -46,14 +47,20 @@ def create_app(settings: ApiSettings) -> Litestar:
     return Litestar(
         route_handlers=[
             collect.collect,
-            stats.query,
-            stats.timeseries,
-            stats.breakdown,
-            stats.summary,
-            journeys.funnel,
-            journeys.retention,
-            live.realtime,
-            live.receipt,
+            Router(
+                path="/",
+                middleware=[Again()],
+                route_handlers=[
+                    stats.query,
+                    stats.timeseries,
+                    stats.breakdown,
+                    stats.summary,
+                    journeys.funnel,
+                    journeys.retention,
+                    live.realtime,
+                    live.receipt,
+                ],
+            ),
             describe.schema,
             admin.create_merchant,
             admin.create_key,

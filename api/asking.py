@@ -1,7 +1,8 @@
 """What all questions share: who asks, what it costs, and an answer kept while it is true."""
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -10,11 +11,13 @@ from litestar import Request
 from litestar.response import Response
 
 from api.access import merchant_of, require, the_key
+from api.again import Meant, note
 from api.limits import charge
 from api.problems import invalid, problem
+from api.query.kept import Kept
 from api.query.periods import Period
 from api.query.place import MovedError, Place
-from api.query.remember import Kept
+from api.query.remember import name
 from api.state import State
 from db.catalogue import Merchant
 
@@ -40,7 +43,7 @@ async def respond(
     request: Request[Any, Any, Any],
     footfall: State,
     merchant: Merchant,
-    question: Hashable,
+    question: object,
     compute: Compute,
     *,
     points: int = 1,
@@ -60,13 +63,19 @@ async def respond(
     charge(points - 1)
 
     async def kept_or_made(place: Place) -> Kept:
-        return await footfall.answers.get(
-            (question, place.shard),
+        kept_as = name((question, place.shard))
+        kept = await footfall.answers.get(
+            kept_as,
             merchant.merchant_id,
             lambda: footfall.stand(place, merchant.merchant_id),
             lambda: compute(place),
             period,
         )
+        meant = partial(
+            Meant, merchant=merchant, place=place, question=kept_as, period=period, points=points
+        )
+        note(request.scope, footfall, meant)
+        return kept
 
     try:
         kept = await where_it_lives(footfall, merchant.merchant_id, kept_or_made)
@@ -106,17 +115,10 @@ def too_slow() -> Exception:
 
 
 def _response(request: Request[Any, Any, Any], kept: Kept) -> Response[Any]:
-    headers = {
-        "ETag": kept.etag,
-        "Cache-Control": "private, no-cache",
-        "Footfall-Fresh-As-Of": kept.meta["fresh_as_of"] or "",
-        "Vary": "Accept, Authorization",
-    }
-    if request.method == "GET":
-        known = request.headers.get("if-none-match", "")
-        if kept.etag in (each.strip() for each in known.split(",")) or known.strip() == "*":
-            return Response(b"", status_code=304, headers=headers)
-    return Response(kept.body, media_type="application/json", headers=headers)
+    known = request.headers.get("if-none-match", "")
+    if request.method == "GET" and kept.is_known(known):
+        return Response(b"", status_code=304, headers=kept.headers)
+    return Response(kept.body, media_type="application/json", headers=kept.headers)
 
 
 def names(text: str) -> list[str]:

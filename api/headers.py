@@ -13,31 +13,42 @@ _EVERY: Final = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_DATA: Final = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+
+
+def _encoded(own: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """As they are sent, those of every answer among them."""
+    return [(name.lower().encode(), value.encode()) for name, value in {**_EVERY, **own}.items()]
+
+
+_DATA: Final = _encoded(
+    {
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Cache-Control": "no-store",
+    }
+)
 # The documentation page is Litestar's and starts by a script within the page. It shows our own
 # description of the API and nothing that anyone sent.
-_DOCUMENTATION: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
-}
+_DOCUMENTATION: Final = _encoded(
+    {
+        "Content-Security-Policy": (
+            "default-src 'none'; script-src 'self' 'unsafe-inline'; "
+            "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+    }
+)
 
 
 async def harden(message: Message, scope: Scope) -> None:
     """Add to an answer what its maker did not set. Runs on refusals and crashes as well."""
     if message["type"] != "http.response.start":
         return
-    headers = MutableScopeHeaders.from_message(message)
     kind = _DOCUMENTATION if scope["path"].startswith("/schema") else _DATA
-    for name, value in {**_EVERY, **kind}.items():
-        headers.setdefault(name, value)
-    for name, value in _cors(scope).items():
-        headers[name] = value
+    given = list(message.get("headers", ()))
+    names = {name.lower() for name, _ in given}
+    message["headers"] = [*given, *(pair for pair in kind if pair[0] not in names)]
+    if scope["path"] == "/v1/events":
+        MutableScopeHeaders.from_message(message).update(_cors(scope))
 
 
 def allow_origin(scope: Scope, origin: str) -> None:
@@ -47,8 +58,6 @@ def allow_origin(scope: Scope, origin: str) -> None:
 
 def _cors(scope: Scope) -> dict[str, Any]:
     """Nothing where the origin was not allowed: the browser then keeps the answer to itself."""
-    if scope["path"] != "/v1/events":
-        return {}
     vary = {"Vary": "Origin"}
     origin = scope["state"].get(ALLOWED_ORIGIN)
     if origin is None:

@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
-from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.middleware.base import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,6 +57,11 @@ class Window:
             "RateLimit-Reset": str(max(0, math.ceil(self.ends_at - time.time()))),
         }
 
+    @property
+    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent."""
+        return [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+
 
 # An exception leaves the middlewares behind: its answer is written outside of them.
 current: Final[ContextVar[Window | None]] = ContextVar("rate_limit", default=None)
@@ -83,8 +87,10 @@ class RateLimit(ASGIMiddleware):
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message.setdefault("headers", [])
-                MutableScopeHeaders(message).update(window.headers)
+                sent = message.get("headers", ())
+                # a problem has them already
+                if not any(name == b"ratelimit-limit" for name, _ in sent):
+                    message["headers"] = [*sent, *window.encoded_headers]
             await send(message)
 
         window.charge(1)

@@ -12,7 +12,7 @@ from db.errors import kind_of
 
 log = structlog.get_logger(__name__)
 
-REMEMBER_S: Final = 5.0  # how long a key, a merchant or the map may be out of date
+REMEMBER_S: Final = 5.0  # how long a key or the map may be out of date
 ANSWER_S: Final = 3.0  # how long the catalogue may take before it counts as away
 OUTAGE_S: Final = 3600.0  # how long the last known is used while the catalogue is away
 _MOST: Final = 100_000
@@ -31,18 +31,19 @@ class Memory(Generic[Name, Value]):
     """
 
     load: Callable[[Name], Awaitable[Value]]
+    remember_s: float = REMEMBER_S  # how long what was found may be out of date
     _held: dict[Name, tuple[float, float, Value]] = field(default_factory=dict)
     _loading: dict[Name, asyncio.Task[Value]] = field(default_factory=dict)
 
     async def get(self, name: Name) -> Value:
-        """The value, as it was at most five seconds ago.
+        """The value, as it was at most so many seconds ago.
 
         Raises:
             asyncpg.PostgresError, OSError, TimeoutError: the catalogue is away, and it is unknown.
         """
         held = self._held.get(name)
         now = time.monotonic()
-        if held is not None and now - held[0] <= REMEMBER_S:
+        if held is not None and now - held[0] <= self._patience(held[2]):
             return held[2]
         try:
             value = await self._once(name)
@@ -56,6 +57,17 @@ class Memory(Generic[Name, Value]):
             self._held.clear()
         self._held[name] = (now, now, value)
         return value
+
+    def held(self, name: Name) -> Value | None:
+        """The value, where it is known without asking."""
+        held = self._held.get(name)
+        if held is None or time.monotonic() - held[0] > self._patience(held[2]):
+            return None
+        return held[2]
+
+    def _patience(self, value: Value) -> float:
+        """What was not there may be made at any time."""
+        return self.remember_s if value is not None else min(self.remember_s, REMEMBER_S)
 
     async def renew(self, name: Name) -> Value:
         """The value as it is now, by a load that began now; what was known stays known meanwhile.

@@ -20,6 +20,7 @@ class ApiSettings:
     requests_per_minute: int = 6000
     pool_size: int = 8
     cache_seconds: float = 2.0  # how long an answer is served again whatever happens; 0: none is
+    answers_dir: Path | None = None  # where the workers of one server share answers
     raw_rows: int = 20_000_000  # what a question that no rollup answers may read
     country_file: Path | None = None  # tells the countries of browsers' addresses
     draining_file: Path | None = None  # is there once this worker is about to go

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 import asyncpg
 import maxminddb
@@ -13,6 +13,7 @@ from api.publish import Publisher
 from api.query.changes import Changes, Stand
 from api.query.place import Place
 from api.query.remember import Answers
+from api.query.shelf import Shelf
 from api.settings import ApiSettings
 from db import catalogue
 from db.catalogue import Key, Merchant
@@ -20,6 +21,8 @@ from db.moves import lives_in
 from db.placement import partition_of
 from db.pools import READER_SETTINGS, WRITER_SETTINGS, open_pool, open_pools, shard_map
 from events.check import MAX_MERCHANT_ID
+
+MERCHANT_S: Final = 60.0  # a shop's zone and currency are chosen once
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ class State:
             settings.read_shards or settings.shards, READER_SETTINGS, size=settings.pool_size
         )
         changes = [Changes(pool, settings.topic) for pool in readers]
-        countries = settings.country_file
+        countries, shared = settings.country_file, settings.answers_dir
         if settings.cache_seconds:
             for each in changes:
                 await each.__aenter__()
@@ -61,9 +64,9 @@ class State:
             known,
             readers,
             changes,
-            Answers(settings.cache_seconds),
+            Answers(settings.cache_seconds, Shelf(shared) if shared else None),
             Memory(partial(catalogue.find_key, known)),
-            Memory(partial(catalogue.find_merchant, known)),
+            Memory(partial(catalogue.find_merchant, known), MERCHANT_S),
             maxminddb.open_database(countries) if countries else None,
             Memory(lambda _: shard_map(known)),
         )
@@ -73,13 +76,15 @@ class State:
         for each in self.changes:
             await each.__aexit__()
         await self.publisher.close()
+        if self.answers.shelf is not None:
+            self.answers.shelf.close()
         if self.countries is not None:
             self.countries.close()
         for pool in (self.catalogue, *self.readers):
             pool.terminate()
 
     async def merchant(self, merchant_id: int) -> Merchant:
-        """The shop, as it was at most five seconds ago.
+        """The shop, as it was at most a minute ago.
 
         Raises:
             ProblemDetailsException: 404, there is none.
@@ -119,6 +124,11 @@ class State:
             return False
 
         return Place(self.readers[shard], partition, self.settings.topic, shard, is_right)
+
+    def shard_of(self, merchant_id: int) -> int | None:
+        """The shard that holds a merchant, where that is known without asking."""
+        shards = self._map.held(None)
+        return shards[partition_of(merchant_id, len(shards))] if shards else None
 
     def stand(self, place: Place, merchant_id: int) -> Stand | None:
         """What is known, without asking, of a merchant's rows."""

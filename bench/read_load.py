@@ -23,6 +23,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from bench.cpu import of_tree, server_of
 from bench.shops import (
     TOPIC_ID,
     Served,
@@ -229,6 +230,7 @@ def run(asked: argparse.Namespace) -> None:
     values = by_size(asked.merchants, asked.events, DAYS)
     with database() as dsn:
         asyncio.run(fill(dsn, values))
+        server = server_of(dsn)
         with served(dsn, asked.merchants, asked.workers) as api:
             context = multiprocessing.get_context("spawn")
             stop = context.Event()
@@ -236,16 +238,24 @@ def run(asked: argparse.Namespace) -> None:
             arriving = context.Process(target=arrive, args=arguments)
             arriving.start()
             where = urlsplit(api.url)
+
+            def cpu() -> dict[str, float]:
+                parts = {"generator": time.process_time(), "API": of_tree(api.pid)}
+                parts["arriving events' sender"] = of_tree(arriving.pid or 0)
+                return parts | ({"database": of_tree(server)} if server else {})
+
             for seconds, seed in ((10, 1), (asked.seconds, 2)):
                 ready = requests(api, asked.merchants, asked.rate * seconds, seed)
                 load_run = Load(ready, asked.rate)
+                before = cpu()
                 took = asyncio.run(load_run.run(str(where.hostname), int(where.port or 80)))
+                used = {part: seconds - before[part] for part, seconds in cpu().items()}
             stop.set()
             arriving.join(30)
-    report(load_run, took, asked)
+    report(load_run, took, used, asked)
 
 
-def report(done: Load, seconds: float, asked: argparse.Namespace) -> None:
+def report(done: Load, seconds: float, used: dict[str, float], asked: argparse.Namespace) -> None:
     """What came of it, for a person."""
     console.print(
         f"{len(done.requests):,} questions of {asked.merchants:,} merchants in {seconds:.1f} s: "
@@ -258,3 +268,5 @@ def report(done: Load, seconds: float, asked: argparse.Namespace) -> None:
         figures = np.percentile(times, [50, 90, 99, 100])
         table.add_row(kind, f"{len(times):,}", *(f"{figure:.1f}" for figure in figures))
     console.print(table)
+    parts = ", ".join(f"{part} {s / len(done.requests) * 1000:.2f}" for part, s in used.items())
+    console.print(f"CPU ms a question: {parts}")

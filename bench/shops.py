@@ -39,6 +39,7 @@ class Served:
     dsn: str
     url: str
     key: str
+    pid: int  # of the server, whose children its workers are
 
 
 def messages(values: list[bytes], first_offset: int) -> Messages:
@@ -132,4 +133,4 @@ def served(dsn: str, merchants: int, workers: int, **more: str) -> Iterator[Serv
         key = re.search(r"ff_[\w-]+", made.stdout).group()  # type: ignore[union-attr]  # the key
         with footfall("serve", "--workers", str(workers), environment=environment) as process:
             process.wait_for("serving")
-            yield Served(dsn, f"http://127.0.0.1:{port}", key)
+            yield Served(dsn, f"http://127.0.0.1:{port}", key, process.pid)

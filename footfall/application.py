@@ -20,8 +20,12 @@ def application() -> Any:
     configure_logging()
     environment = Environment.read()
     quietly = folders(lambda _: None)
+    draining = Path(os.environ[DRAINING])
     settings = replace(
-        environment.api_settings(), page_folders=quietly, draining_file=Path(os.environ[DRAINING])
+        environment.api_settings(),
+        page_folders=quietly,
+        draining_file=draining,
+        answers_dir=draining.parent / "answers",  # the server's own folder, new at each start
     )
     app = create_app(settings)
     if not environment.trusted_proxies:

@@ -115,13 +115,17 @@ class Service:
 
 @contextmanager
 def serving(
-    world: World, data_dir: Path, port: int | None = None, more: dict[str, str] | None = None
+    world: World,
+    data_dir: Path,
+    port: int | None = None,
+    more: dict[str, str] | None = None,
+    workers: int = 1,
 ) -> Iterator[tuple[Service, Process]]:
     """An API of this world, with more of the environment where it is given."""
     port = port or free_port()
     own = {**world.environment, "FOOTFALL_API_PORT": str(port), "FOOTFALL_DATA_DIR": str(data_dir)}
     own |= {"FOOTFALL_REQUESTS_PER_MINUTE": "1000000", **(more or {})}
-    with footfall("serve", environment=own) as process:
+    with footfall("serve", "--workers", str(workers), environment=own) as process:
         process.wait_for("serving")
         url = f"http://127.0.0.1:{port}"
         yield Service(world, url, {**os.environ, **own}), process

@@ -53,7 +53,7 @@ _ALL: Final = (
         "visitors",
         "visitors",
         "count",
-        "visitor_estimate(count(*), sum(2::float8 ^ -visitor_rank))",
+        "visitor_estimate(count(*), sum(1::float8 / (1::int8 << visitor_rank)))",
         "Distinct visitor ids of the range, by HyperLogLog with 4096 registers.",
         adds_up=False,
     ),

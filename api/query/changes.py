@@ -61,7 +61,13 @@ class Stand:
     applied_until: datetime | None
     version: tuple[Any, ...]  # changes when history was replaced, or reading stops
     settled: bool  # no late event of the merchant waits to be refreshed into the rollups
-    number: int  # of the merchant's last change
+    changed_at: float  # of the machine's clock: when the merchant's last change was noticed
+    polled_at: float  # of the same clock: when the poll began that all this is of
+
+    def has_all_of(self, later: "Stand") -> bool:
+        """Whether every change of the merchant that `later` knows of was known by then: `later` may
+        be another worker's, whose polls come at other times."""
+        return later.changed_at == self.changed_at or later.changed_at <= self.polled_at
 
 
 @dataclass(slots=True)
@@ -71,11 +77,10 @@ class Changes:
     pool: asyncpg.Pool
     topic: str
     _rows: dict[int, asyncpg.Record] = field(default_factory=dict)
-    _changed: dict[int, int] = field(default_factory=dict)  # merchant -> number of the poll
+    _changed: dict[int, float] = field(default_factory=dict)  # merchant -> when it was noticed
     _late: dict[int, datetime] = field(default_factory=dict)
-    _all_changed: tuple[int, datetime] | None = None
+    _all_changed: tuple[float, datetime] | None = None
     _polled: float = -1e9
-    _number: int = 0
     _task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -95,11 +100,11 @@ class Changes:
             return None
         if row["moved_to"] is not None:
             return None  # it lives elsewhere, or is about to: whether it does, the map must say
-        number = max(self._changed.get(merchant_id, 0), self._all_changed[0])
+        changed_at = max(self._changed.get(merchant_id, 0), self._all_changed[0])
         late_at = max(self._late.get(merchant_id, self._all_changed[1]), self._all_changed[1])
         settled = row["refreshed_at"] is not None and row["refreshed_at"] > late_at
         version = tuple(row[name] for name in _VERSION)
-        return Stand(row["applied_until"], version, settled, number)
+        return Stand(row["applied_until"], version, settled, changed_at, self._polled)
 
     async def _watch(self) -> None:
         while True:
@@ -113,6 +118,7 @@ class Changes:
 
     async def poll(self) -> None:
         """Read where the shard stands, and who changed since the last poll."""
+        began = time.monotonic()
         rows = {
             row["kafka_partition"]: row
             for row in await self.pool.fetch(_STATE, self.topic, timeout=5)
@@ -123,7 +129,6 @@ class Changes:
             if partition in self._rows
             and row["next_offset"] != self._rows[partition]["next_offset"]
         }
-        self._number += 1
         if moved:
             await self._note(moved)
         # A database that was restored from a backup; a partition that came back from another shard.
@@ -137,7 +142,7 @@ class Changes:
         )
         if elsewhere or self._all_changed is None or rows.keys() != self._rows.keys():
             self._everyone(next(iter(rows.values()))["seen_at"] if rows else None)
-        self._rows, self._polled = rows, time.monotonic()
+        self._rows, self._polled = rows, began
 
     async def _note(self, moved: dict[int, int]) -> None:
         found: Any = await self.pool.fetchrow(
@@ -147,15 +152,16 @@ class Changes:
             _MOST_ROWS,
             timeout=5,
         )
+        noticed_at = time.monotonic()
         if (found["rows"] or 0) > _MOST_ROWS or len(self._changed) > _MOST_MERCHANTS:
             self._changed.clear()
             self._late.clear()
             self._everyone(found["seen_at"])
         for merchant, late in zip(found["merchants"] or (), found["late"] or (), strict=True):
-            self._changed[merchant] = self._number
+            self._changed[merchant] = noticed_at
             if late:
                 self._late[merchant] = found["seen_at"]
 
     def _everyone(self, seen_at: datetime | None) -> None:
         if seen_at is not None:
-            self._all_changed = (self._number, seen_at)
+            self._all_changed = (time.monotonic(), seen_at)

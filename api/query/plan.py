@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal
 
 from api.query.catalogue import DIMENSIONS, METRICS, Group
 from api.query.language import Match, Question, matches
+from api.query.periods import Period
 from db.rollups import BY_NAME
 
 Source = Literal["daily", "hourly", "raw"]
@@ -57,13 +59,18 @@ def wants_bots(question: Question) -> bool:
 
 def granularity(question: Question) -> Source:
     """The coarsest buckets whose edges are the question's: UTC days, UTC hours, or none."""
-    edges = [question.period.start, question.period.end]
-    if question.interval in _COARSE:
-        if question.interval is not None:
-            edges += question.period.buckets(question.interval)
-    elif question.interval != "hour" or not question.period.is_utc("hour"):
+    return _granularity(question.period, question.interval)
+
+
+@lru_cache(256)  # dashboards ask for the same few ranges all day
+def _granularity(period: Period, interval: str | None) -> Source:
+    edges = [period.start, period.end]
+    if interval in _COARSE:
+        if interval is not None:
+            edges += period.buckets(interval)
+    elif interval != "hour" or not period.is_utc("hour"):
         return "raw"
-    if question.interval != "hour" and all(_is_multiple(at, timedelta(days=1)) for at in edges):
+    if interval != "hour" and all(_is_multiple(at, timedelta(days=1)) for at in edges):
         return "daily"
     return "hourly" if all(_is_multiple(at, timedelta(hours=1)) for at in edges) else "raw"
 

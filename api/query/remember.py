@@ -1,48 +1,38 @@
 """Answers kept as ready bytes, by question, as long as they are true.
 
-An answer is served again for `floor_s` whatever happens, for it says itself how fresh it is; and
-beyond that while its merchant has no new rows (`changes`): then only its freshness is written anew.
-The same question asked twice at a time is asked once.
+An answer is served again for `floor_s` whatever happens, for it says itself how fresh it is, and
+longer where it took long: a shard under load is asked less. Beyond that it is served while its
+merchant has no new rows (`changes`): then only its freshness is written anew. The same question
+asked twice at a time is asked once. What one worker has made lies on the `shelf` for the others.
 """
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final
 
-import msgspec
-
 from api.problems import problem
 from api.query import written
 from api.query.changes import Stand
+from api.query.kept import Body, Kept
 from api.query.periods import Period
+from api.query.shelf import Shelf
 
 MAX_BYTES: Final = 128 << 20
 AT_ONCE: Final = 4  # statements of one merchant that run at a time
 WAITING: Final = 60  # and that may wait for one of those
+WORTH: Final = 50  # an answer is served again for so many times as long as it took to make
+MOST_FLOORS: Final = 2.5  # but for so many times `floor_s` at most
 
-Body = dict[str, Any]
 
-
-@dataclass(slots=True)
-class Kept:
-    """An answer as bytes, but for what it says of itself."""
-
-    head: bytes  # the body up to its meta
-    meta: dict[str, Any]
-    etag: str
-    made_at: float
-    stand: Stand | None
-
-    @property
-    def body(self) -> bytes:
-        """The whole body."""
-        return b'%b,"meta":%b}' % (self.head, msgspec.json.encode(self.meta))
+def name(question: object) -> bytes:
+    """A question's name: the same in every worker."""
+    return blake2b(repr(question).encode(), digest_size=16).digest()
 
 
 @dataclass(slots=True)
@@ -50,14 +40,15 @@ class Answers:
     """The answers of one worker process."""
 
     floor_s: float  # 0: nothing is kept
-    _kept: OrderedDict[Hashable, Kept] = field(default_factory=OrderedDict)
-    _asking: dict[Hashable, asyncio.Task[Kept]] = field(default_factory=dict)
+    shelf: Shelf | None = None
+    _kept: OrderedDict[bytes, Kept] = field(default_factory=OrderedDict)
+    _asking: dict[bytes, asyncio.Task[Kept]] = field(default_factory=dict)
     _turns: dict[int, list[Any]] = field(default_factory=dict)
     _bytes: int = 0
 
     async def get(
         self,
-        question: Hashable,
+        question: bytes,
         merchant_id: int,
         stand: Callable[[], Stand | None],
         compute: Callable[[], Awaitable[Body]],
@@ -66,16 +57,15 @@ class Answers:
         """The answer, kept or made.
 
         Args:
-            question: all that the answer depends on, but for the rows.
+            question: the `name` of all that the answer depends on, but for the rows.
             stand: where the merchant's rows stand now, as far as is known.
             period: the question's range; None where it moves with the clock.
         """
         if not self.floor_s:
             async with self._turn(merchant_id):
-                return _keep(await compute(), None)
-        kept = self._kept.get(question)
-        if kept is not None and self._is_true(kept, stand(), period):
-            self._kept.move_to_end(question)
+                return Kept.of(await compute(), None)
+        kept = self.held(question, stand(), period)
+        if kept is not None:
             return kept
         task = self._asking.get(question)
         if task is None:
@@ -84,16 +74,29 @@ class Answers:
             task.add_done_callback(lambda _: self._asking.pop(question, None))
         return await asyncio.shield(task)
 
+    def held(self, question: bytes, now: Stand | None, period: Period | None) -> Kept | None:
+        """The answer, where it is kept, here or on the shelf, and may be served once more."""
+        kept = self._kept.get(question)
+        if kept is not None and self._is_true(kept, now, period):
+            self._kept.move_to_end(question)
+            return kept
+        kept = self.shelf.get(question) if self.shelf and self.floor_s else None
+        if kept is None or not self._is_true(kept, now, period):
+            return None
+        self._keep(question, kept)
+        return kept
+
     def _is_true(self, kept: Kept, now: Stand | None, period: Period | None) -> bool:
         """Whether an answer may be served once more; where it may, it says how fresh it now is."""
         then = kept.stand
-        young = time.monotonic() - kept.made_at <= self.floor_s
+        longer_s = min(kept.took_s * WORTH, self.floor_s * MOST_FLOORS)
+        young = time.monotonic() - kept.made_at <= max(self.floor_s, longer_s)
         if now is None or then is None:
             return young
         if now.version != then.version:
             return False
         settled = then.settled or kept.meta["source"] == "raw"
-        if period is None or now.number != then.number or not settled:
+        if period is None or not then.has_all_of(now) or not settled:
             return young
         told = kept.meta["fresh_as_of"]
         if now.applied_until is not None and (
@@ -108,20 +111,26 @@ class Answers:
 
     async def _ask(
         self,
-        question: Hashable,
+        question: bytes,
         merchant_id: int,
         stand: Stand | None,
         compute: Callable[[], Awaitable[Body]],
     ) -> Kept:
         async with self._turn(merchant_id):
-            kept = _keep(await compute(), stand)
+            began = time.monotonic()
+            kept = Kept.of(await compute(), stand, time.monotonic() - began)
+        self._keep(question, kept)
+        if self.shelf:
+            self.shelf.put(question, kept)
+        return kept
+
+    def _keep(self, question: bytes, kept: Kept) -> None:
         old = self._kept.pop(question, None)
         self._bytes += len(kept.head) - (len(old.head) if old else 0)
         self._kept[question] = kept
         while self._bytes > MAX_BYTES:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= len(oldest.head)
-        return kept
 
     @asynccontextmanager
     async def _turn(self, merchant_id: int) -> AsyncIterator[None]:
@@ -146,11 +155,3 @@ class Answers:
             turns[1] -= 1
             if not turns[1]:
                 self._turns.pop(merchant_id, None)
-
-
-def _keep(body: Body, stand: Stand | None) -> Kept:
-    meta = body.pop("meta")
-    head = msgspec.json.encode(body)[:-1]
-    # weak: the numbers are the same, what is said of their freshness may differ
-    etag = f'W/"{blake2b(head, digest_size=12).hexdigest()}"'
-    return Kept(head, meta, etag, time.monotonic(), stand)

@@ -205,7 +205,9 @@ def _rows(question: Question, reading: Reading, shared: Shared, keys: tuple[str,
     relation, time_column, measures, bounds = _relation(question, reading, shared)
     if question.replaced and relation in BY_NAME:
         relation = beside_rows(reading, shared.merchant, shared.replaced)
-    if reading.group == "event":
+    if reading.group == "visitors":
+        measures = "visitor_rank"
+    elif reading.group == "event":
         measures = f"currency, {measures}" if "event" in keys else f"event, currency, {measures}"
     key_columns = [
         f"{shared.bucket_of(time_column, reading.source)} AS time"
@@ -218,7 +220,8 @@ def _rows(question: Question, reading: Reading, shared: Shared, keys: tuple[str,
         *bounds,
         condition(question.where, shared.statement),
     ]
-    if reading.group == "visitors":
+    own_buckets = key_columns == ["bucket AS time"] and not question.replaced
+    if reading.group == "visitors" and not own_buckets:  # there a register has one row each
         distinct = ", ".join([*keys, "visitor_register"])
         inner = ", ".join([*key_columns, "visitor_register", "visitor_rank"])
         outer = ", ".join([*keys, "visitor_register", "max(visitor_rank) AS visitor_rank"])

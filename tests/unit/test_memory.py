@@ -20,24 +20,38 @@ class Catalogue:
         return f"{name} {self.asked}"
 
 
-async def test_it_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_asked_again_after_a_while() -> None:
     catalogue = Catalogue()
     held: Memory[str, str] = Memory(catalogue.load)
-    assert await held.get("key") == await held.get("key") == "key 1"
-    monkeypatch.setattr(memory, "REMEMBER_S", -1.0)
+    assert held.held("key") is None
+    assert await held.get("key") == await held.get("key") == held.held("key") == "key 1"
+    held.remember_s = -1.0
+    assert held.held("key") is None
     assert await held.get("key") == "key 2"
     held.forget("key")
     assert await held.get("key") == "key 3"
+
+
+async def test_what_is_not_there_is_asked_for_again_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str | None] = [None, "made meanwhile", "changed meanwhile"]
+
+    async def load(_: str) -> str | None:
+        return found.pop(0)
+
+    held: Memory[str, str | None] = Memory(load, remember_s=60)
+    assert await held.get("shop") is None
+    monkeypatch.setattr(memory, "REMEMBER_S", -1.0)
+    assert await held.get("shop") == "made meanwhile"
+    assert await held.get("shop") == "made meanwhile"
 
 
 async def test_what_was_known_serves_while_the_catalogue_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     catalogue = Catalogue()
-    held: Memory[str, str] = Memory(catalogue.load)
+    held: Memory[str, str] = Memory(catalogue.load, remember_s=-1.0)
     await held.get("key")
     catalogue.away = True
-    monkeypatch.setattr(memory, "REMEMBER_S", -1.0)
     assert await held.get("key") == "key 1"
     with pytest.raises(ConnectionRefusedError):
         await held.get("another")

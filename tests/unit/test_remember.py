@@ -1,6 +1,7 @@
 """When an answer may be served again, and what it then says of itself."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,9 +19,12 @@ NOON = datetime(2026, 9, 21, 12, tzinfo=UTC)
 DAY = Period(NOON - timedelta(hours=12), NOON + timedelta(minutes=1), ZoneInfo("UTC"))
 
 
-def stand(minutes: int = 0, number: int = 1, *, settled: bool = True, version: str = "") -> Stand:
-    """Where a merchant's rows stand."""
-    return Stand(NOON + timedelta(minutes=minutes), (version,), settled, number)
+def stand(
+    minutes: int = 0, *, changed: bool = False, settled: bool = True, version: str = ""
+) -> Stand:
+    """Where a merchant's rows stand; they have changed since the poll at 10, or not."""
+    noticed_at = 11.0 if changed else 5.0
+    return Stand(NOON + timedelta(minutes=minutes), (version,), settled, noticed_at, 10.0)
 
 
 class Shard:
@@ -40,7 +44,7 @@ class Shard:
 async def ask(
     answers: Answers, shard: Shard, now: Stand | None, period: Period | None = DAY
 ) -> dict[str, Any]:
-    kept = await answers.get("question", 1, lambda: now, shard.answer, period)
+    kept = await answers.get(b"question", 1, lambda: now, shard.answer, period)
     return dict(msgspec.json.decode(kept.body))
 
 
@@ -56,7 +60,7 @@ async def test_it_is_served_while_nothing_changes_and_says_how_fresh_it_is() -> 
 @pytest.mark.parametrize(
     ("then", "now", "period"),
     [
-        (stand(), stand(number=2), DAY),  # the merchant has new rows
+        (stand(), stand(changed=True), DAY),  # the merchant has new rows
         (stand(), stand(version="replaced"), DAY),  # history was replaced
         (stand(settled=False), stand(), DAY),  # a late event was not in the rollups then
         (stand(), None, DAY),  # nothing is known of the shard
@@ -75,10 +79,23 @@ async def test_it_is_asked_anew_where_it_may_have_changed(
 async def test_a_young_answer_is_served_unless_history_was_replaced() -> None:
     answers, shard = Answers(60), Shard()
     await ask(answers, shard, stand())
-    told = await ask(answers, shard, stand(minutes=5, number=2))
+    told = await ask(answers, shard, stand(minutes=5, changed=True))
     assert told["rows"] == [1]
     assert told["meta"]["fresh_as_of"] == "2026-09-21T12:00:00Z"  # it is no fresher than it was
     assert (await ask(answers, shard, stand(version="replaced")))["rows"] == [2]
+
+
+async def test_an_answer_that_took_long_is_served_for_longer() -> None:
+    now = time.monotonic()
+    for took, age, served in ((0.0, 1.9, 1), (0.0, 2.1, 0), (0.08, 3.9, 1), (0.08, 4.1, 0),
+                              (9.0, 4.9, 1), (9.0, 5.1, 0)):  # fmt: skip
+        answers, shard = Answers(2), Shard()
+        await ask(answers, shard, stand())
+        kept = answers.held(b"question", stand(), DAY)
+        assert kept is not None
+        kept.took_s, kept.made_at = took, now - age
+        told = await ask(answers, shard, stand(minutes=5, changed=True))
+        assert told["rows"] == [2 - served]
 
 
 async def test_raw_rows_need_no_refresh() -> None:
@@ -102,7 +119,7 @@ async def test_the_same_question_at_a_time_is_asked_once() -> None:
 async def test_old_answers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remember, "MAX_BYTES", 40)
     answers, shard = Answers(60), Shard()
-    for question in ("a", "b", "c", "d", "a"):
+    for question in (b"a", b"b", b"c", b"d", b"a"):
         await answers.get(question, 1, stand, shard.answer, DAY)
     assert shard.asked == 5
 
@@ -121,7 +138,7 @@ async def test_one_merchant_does_not_take_every_turn() -> None:
 
     async def one(number: int) -> str:
         try:
-            await answers.get(number, 1, stand, slow, DAY)
+            await answers.get(b"%d" % number, 1, stand, slow, DAY)
         except ProblemDetailsException as refused:
             assert isinstance(refused.extra, dict)
             return str(refused.extra["code"])
