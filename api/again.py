@@ -1,8 +1,8 @@
 """A request asked again, byte for byte, is answered before it is parsed.
 
 Whoever asked it was let in a moment ago, and what it means was found out then. Both are believed
-while the memories of the catalogue say the same (`api.memory`), and within the minute: `7d` means
-other days after midnight, and midnight is at a whole minute everywhere.
+while the memories of the catalogue say the same (`api.memory`), and within the quarter of an hour:
+`7d` means other days after midnight, and midnight is at a whole quarter everywhere.
 """
 
 import time
@@ -24,6 +24,7 @@ from db.catalogue import Key, Merchant
 
 _BODY_BYTES: Final = 16_384  # a longer one is parsed each time
 _MOST: Final = 20_000
+_QUARTER_S: Final = 900
 # What an answer depends on beside method, path, query and body.
 _HEADERS: Final = (b"authorization", b"accept", b"content-type", b"content-encoding")
 _NOTE: Final = "footfall_note"
@@ -48,7 +49,7 @@ class Again(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(self) -> None:
-        self._minute = 0
+        self._quarter = 0
         self._meant: dict[Hashable, Meant] = {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
@@ -68,10 +69,10 @@ class Again(ASGIMiddleware):
             return
         told = tuple(sent.get(name) for name in _HEADERS)
         request = (asked["method"], asked["path"], asked["query_string"], body, told)
-        minute = int(time.time() // 60)
-        if minute != self._minute:
+        quarter = int(time.time() // _QUARTER_S)
+        if quarter != self._quarter:
             self._meant.clear()
-            self._minute = minute
+            self._quarter = quarter
         meant = self._meant.get(request)
         if meant is not None:
             kept = _kept(scope["litestar_app"].state.footfall, meant)
@@ -84,7 +85,7 @@ class Again(ASGIMiddleware):
                 return
 
         def note(understood: Meant) -> None:
-            if minute == self._minute and len(self._meant) < _MOST:
+            if quarter == self._quarter and len(self._meant) < _MOST:
                 self._meant[request] = understood
 
         asked[_NOTE] = note

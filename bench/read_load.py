@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -37,6 +38,7 @@ from bench.shops import (
 from db.ledger import note_applied
 from db.pools import WRITER_SETTINGS, open_pool
 from db.refresh import refresh_late
+from db.retry import patiently
 from ingester.load import Loader
 
 CONNECTIONS = 128
@@ -220,7 +222,7 @@ async def _arrive(dsn: str, merchants: int, offset: int, rate: int, stop: Any) -
         await note_applied(pool, TOPIC_ID, now, {0: offset})
         passes += 1
         if passes % 5 == 0:
-            await refresh_late(pool)
+            await patiently(partial(refresh_late, pool))  # a policy may be at it
         await asyncio.sleep(max(0.0, 1 - (time.monotonic() - began)))
     await pool.close()
 

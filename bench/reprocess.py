@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import asyncpg
 import psycopg
@@ -29,6 +30,7 @@ from rich.table import Table
 from bench.ingest import BATCH, MERCHANTS, database, fill, pipeline
 from db.pools import REPLAY_SETTINGS, open_pools, shard_map
 from db.refresh import refresh_late
+from db.retry import patiently
 from db.runs import Done, Slice
 from events.enrich import Enrichment
 from events.limits import Limits
@@ -117,7 +119,7 @@ def spoil(dsn: str, where: str) -> None:
 async def take_in(dsn: str) -> None:
     """The rollups of what was ingested."""
     pool = await asyncpg.create_pool(dsn, min_size=1, max_size=1)
-    await refresh_late(pool)
+    await patiently(partial(refresh_late, pool))  # a policy may be at it
     await pool.close()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import asyncpg
 import numpy as np
@@ -19,6 +20,7 @@ from db.ledger import Span, held_offsets
 from db.migrate import migrate
 from db.pools import WRITER_SETTINGS, open_pool
 from db.refresh import refresh_late
+from db.retry import patiently
 from events.batch import Messages
 from events.enrich import Enrichment
 from events.limits import Limits
@@ -90,7 +92,7 @@ async def fill(dsn: str, values: list[bytes]) -> None:
     for start in range(0, len(values), 200_000):
         part = messages(values[start : start + 200_000], start)
         await load(pool, loader, part, datetime.now(UTC))
-    await refresh_late(pool)
+    await patiently(partial(refresh_late, pool))  # a policy may be at it
     await pool.execute("VACUUM ANALYZE")
     await pool.close()
 

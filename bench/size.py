@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from db.ledger import Span, held_offsets
 from db.migrate import migrate
 from db.pools import INGEST_SETTINGS, open_pool
 from db.refresh import refresh_late
+from db.retry import patiently
 from db.rollups import ROLLUPS
 from events.batch import Messages
 from events.enrich import Enrichment
@@ -130,7 +132,7 @@ async def refreshed(pool: asyncpg.Pool) -> None:
     """The rollups, once no policy of the server's is in the way."""
     while True:
         try:
-            await refresh_late(pool)
+            await patiently(partial(refresh_late, pool))  # a policy may be at it
         except asyncpg.LockNotAvailableError:
             await asyncio.sleep(0.2)
         else:

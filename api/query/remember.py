@@ -26,7 +26,7 @@ from api.query.shelf import Shelf
 MAX_BYTES: Final = 128 << 20
 AT_ONCE: Final = 4  # statements of one merchant that run at a time
 WAITING: Final = 60  # and that may wait for one of those
-WORTH: Final = 50  # an answer is served again for so many times as long as it took to make
+WORTH: Final = 150  # an answer is served again for so many times as long as it took to make
 MOST_FLOORS: Final = 2.5  # but for so many times `floor_s` at most
 
 
