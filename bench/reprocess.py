@@ -1,6 +1,6 @@
 """How fast history is replaced, beside the live pipeline in the same run, and what live loses.
 
-    python -m bench.reprocess [--events 500000] [--live-per-s 5000]
+    python -m bench.reprocess [--events 2000000] [--live-per-s 5000]
 
 FOOTFALL_TEST_SHARDS names a TimescaleDB server; the broker is the embedded one unless
 FOOTFALL_TEST_KAFKA names another. A day of events is ingested by the live pipeline; then every row
@@ -182,7 +182,7 @@ async def _over_and_over(world: World) -> None:
 def main() -> None:
     """Run it and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--live-per-s", type=int, default=5_000)
     parser.add_argument("--seconds", type=float, default=30)
     asked = parser.parse_args()

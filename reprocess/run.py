@@ -225,8 +225,10 @@ class _ShardRun:
 
 
 def _by_partition(day: list[Slice]) -> list[list[Slice]]:
+    """Each partition's slices in order; the largest partitions, which are cut most, begin."""
     ordered = sorted(day, key=lambda part: (part.partition, part.start))
-    return [list(group) for _, group in itertools.groupby(ordered, lambda p: p.partition)]
+    chains = [list(group) for _, group in itertools.groupby(ordered, lambda p: p.partition)]
+    return sorted(chains, key=len, reverse=True)
 
 
 async def _all(chains: Sequence[Coroutine[Any, Any, None]]) -> None:
