@@ -65,7 +65,7 @@ SELECT {", ".join(ITEM_COLUMNS)} FROM event_items
 """
 # A bit for each column in which an old row and its new one differ.
 _DIFFERING: Final = " | ".join(
-    f"(o.{_TEXT.get(name, name)} IS DISTINCT FROM n.{_TEXT.get(name, name)})::int4::int8 << {bit}"
+    f"((o.{_TEXT.get(name, name)} IS DISTINCT FROM n.{_TEXT.get(name, name)})::int4::int8 << {bit})"
     for bit, name in enumerate(EVENT_COLUMNS)
 )
 _COMPARE: Final = f"""

@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -12,6 +14,7 @@ import yaml
 
 from footfall.environment import Environment
 from tests.conftest import World
+from tests.history import own_world
 from tests.operations.documents import Block, blocks, commands_in, why_not_footfall
 from tests.processes import ROOT
 
@@ -20,11 +23,18 @@ SHELL = [block for block in BLOCKS if block.language == "sh"]
 SQL_TO_RUN = [block for block in BLOCKS if block.language == "sql" and block.run]
 
 
+@pytest.fixture(scope="module")
+def fresh_world(bootstrap: str) -> Iterator[World]:
+    """Shards that know of one topic alone, as an operator's do."""
+    with own_world(bootstrap, f"documents.{uuid.uuid4().hex[:8]}", shards=2) as world:
+        yield world
+
+
 @pytest.mark.parametrize("block", [b for b in SHELL if b.run], ids=str)
-def test_what_is_marked_so_runs(world: World, tmp_path: Path, block: Block) -> None:
+def test_what_is_marked_so_runs(fresh_world: World, tmp_path: Path, block: Block) -> None:
     environment = {
         **os.environ,
-        **world.environment,
+        **fresh_world.environment,
         "FOOTFALL_DATA_DIR": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
