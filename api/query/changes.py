@@ -63,11 +63,17 @@ class Stand:
     settled: bool  # no late event of the merchant waits to be refreshed into the rollups
     changed_at: float  # of the machine's clock: when the merchant's last change was noticed
     polled_at: float  # of the same clock: when the poll began that all this is of
+    elsewhere_at: float = 0.0  # of the same clock: when a partition was last seen to come or go
 
     def has_all_of(self, later: "Stand") -> bool:
         """Whether every change of the merchant that `later` knows of was known by then: `later` may
         be another worker's, whose polls come at other times."""
         return later.changed_at == self.changed_at or later.changed_at <= self.polled_at
+
+    def is_of_before(self, later: "Stand") -> bool:
+        """Whether history was replaced or the partition was elsewhere between the two: what was
+        told then is not to be told any more, for a later answer may have been told since."""
+        return later.version != self.version or self.polled_at < later.elsewhere_at
 
 
 @dataclass(slots=True)
@@ -80,6 +86,7 @@ class Changes:
     _changed: dict[int, float] = field(default_factory=dict)  # merchant -> when it was noticed
     _late: dict[int, datetime] = field(default_factory=dict)
     _all_changed: tuple[float, datetime] | None = None
+    _elsewhere_at: float = 0.0
     _polled: float = -1e9
     _task: asyncio.Task[None] | None = None
 
@@ -98,13 +105,15 @@ class Changes:
         row = self._rows.get(partition)
         if row is None or self._all_changed is None or time.monotonic() - self._polled > BLIND_S:
             return None
-        if row["moved_to"] is not None:
-            return None  # it lives elsewhere, or is about to: whether it does, the map must say
         changed_at = max(self._changed.get(merchant_id, 0), self._all_changed[0])
         late_at = max(self._late.get(merchant_id, self._all_changed[1]), self._all_changed[1])
         settled = row["refreshed_at"] is not None and row["refreshed_at"] > late_at
+        # It lives elsewhere, or is about to: whether it does, the map must say.
+        settled = settled and row["moved_to"] is None
         version = tuple(row[name] for name in _VERSION)
-        return Stand(row["applied_until"], version, settled, changed_at, self._polled)
+        return Stand(
+            row["applied_until"], version, settled, changed_at, self._polled, self._elsewhere_at
+        )
 
     async def _watch(self) -> None:
         while True:
@@ -140,6 +149,9 @@ class Changes:
             )
             for partition, row in rows.items()
         )
+        elsewhere = elsewhere or (bool(self._rows) and rows.keys() != self._rows.keys())
+        if elsewhere:
+            self._elsewhere_at = began
         if elsewhere or self._all_changed is None or rows.keys() != self._rows.keys():
             self._everyone(next(iter(rows.values()))["seen_at"] if rows else None)
         self._rows, self._polled = rows, began

@@ -93,7 +93,7 @@ class Answers:
         young = time.monotonic() - kept.made_at <= max(self.floor_s, longer_s)
         if now is None or then is None:
             return young
-        if now.version != then.version:
+        if then.is_of_before(now):
             return False
         settled = then.settled or kept.meta["source"] == "raw"
         if period is None or not then.has_all_of(now) or not settled:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -83,6 +84,14 @@ async def test_a_young_answer_is_served_unless_history_was_replaced() -> None:
     assert told["rows"] == [1]
     assert told["meta"]["fresh_as_of"] == "2026-09-21T12:00:00Z"  # it is no fresher than it was
     assert (await ask(answers, shard, stand(version="replaced")))["rows"] == [2]
+
+
+async def test_a_young_answer_of_before_a_partition_left_and_returned_is_not_served() -> None:
+    answers, shard = Answers(60), Shard()
+    await ask(answers, shard, stand())
+    returned = replace(stand(minutes=1, changed=True), polled_at=12.0, elsewhere_at=12.0)
+    assert (await ask(answers, shard, returned))["rows"] == [2]
+    assert (await ask(answers, shard, returned))["rows"] == [2]
 
 
 async def test_an_answer_that_took_long_is_served_for_longer() -> None:
