@@ -1,6 +1,5 @@
 """Who asks, and what they may: bearer keys, their scopes, and the merchant they belong to."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from litestar import Request
@@ -73,7 +72,7 @@ async def _valid(text: str, state: State) -> Key:
         raise problem(
             401, "revoked_key", "This key was revoked: make a new one.", headers=challenge
         )
-    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+    if key.has_expired:
         raise problem(
             401, "expired_key", "This key has expired: make a new one.", headers=challenge
         )

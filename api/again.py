@@ -8,7 +8,6 @@ while the memories of the catalogue say the same (`api.memory`), and within the 
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from litestar.enums import ScopeType
@@ -104,11 +103,10 @@ def note(scope: Any, footfall: State, understood: Callable[[str, Key], Meant]) -
 
 def _kept(footfall: State, meant: Meant) -> Kept | None:
     """The answer, where nothing has changed that stands between the request and it."""
-    ends = meant.key.expires_at
     merchant_id = meant.merchant.merchant_id
     if (
         footfall.keys.held(meant.bearer) != meant.key
-        or (ends is not None and ends <= datetime.now(UTC))
+        or meant.key.has_expired
         or footfall.merchants.held(merchant_id) != meant.merchant
         or footfall.shard_of(merchant_id) != meant.place.shard
     ):

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -57,6 +57,11 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     origins: frozenset[str] = frozenset()
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether its time is over; a revoked key's may not be."""
+        return self.expires_at is not None and self.expires_at <= datetime.now(UTC)
 
 
 def hashed_key(key: str) -> bytes:

@@ -141,19 +141,15 @@ class Changes:
         if moved:
             await self._note(moved)
         # A database that was restored from a backup; a partition that came back from another shard.
-        elsewhere = any(
-            partition in self._rows
-            and (
-                row["next_offset"] < self._rows[partition]["next_offset"]
-                or row["moved_to"] != self._rows[partition]["moved_to"]
-            )
+        elsewhere = rows.keys() != self._rows.keys() or any(
+            row["next_offset"] < self._rows[partition]["next_offset"]
+            or row["moved_to"] != self._rows[partition]["moved_to"]
             for partition, row in rows.items()
         )
-        elsewhere = elsewhere or (bool(self._rows) and rows.keys() != self._rows.keys())
         if elsewhere:
-            self._elsewhere_at = began
-        if elsewhere or self._all_changed is None or rows.keys() != self._rows.keys():
             self._everyone(next(iter(rows.values()))["seen_at"] if rows else None)
+            if self._rows:  # before the first poll there was nowhere to leave
+                self._elsewhere_at = began
         self._rows, self._polled = rows, began
 
     async def _note(self, moved: dict[int, int]) -> None:
