@@ -1,53 +1,12 @@
-"""Rows held against what the log says, and rollups against the rows: where they differ."""
+"""Rollups held against what they are made of: where they differ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from db.pools import Connection
-from db.replacement import EVENT_ROW
 from db.rollup_sql import bucket_of
 from db.rollups import Rollup
-
-# The hash of a set of rows does not depend on their order: hashes of single rows, summed.
-_PROOF: Final = f"""
-SELECT count(*) AS rows,
-       to_hex((coalesce(sum(hashtextextended(ROW{EVENT_ROW}::text, 0)::numeric), 0)
-               % 9223372036854775807)::int8) AS hash
-  FROM {{table}} AS held
-"""
-_WHERE: Final = """
-SELECT places.merchant_id, hour, count(n.log_offset) AS log_rows, count(o.log_offset) AS held_rows,
-       coalesce(sum(n.value_minor), 0)::int8 AS log_value,
-       coalesce(sum(o.value_minor), 0)::int8 AS held_value, count(*) AS differing
-  FROM changed LEFT JOIN old_events AS o USING (log_offset)
-  LEFT JOIN new_events AS n USING (log_offset),
-       LATERAL (SELECT coalesce(o.merchant_id, n.merchant_id) AS merchant_id,
-                       date_trunc('hour', coalesce(n.ts, o.ts), 'UTC') AS hour) AS places
- GROUP BY 1, 2 ORDER BY 1, 2
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """A set of rows: how many, and a hash that does not depend on their order."""
-
-    rows: int
-    hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class RowsDiffer:
-    """A merchant's hour in which rows are not what the log says; counts are of those rows alone."""
-
-    merchant_id: int
-    hour: datetime
-    log_rows: int
-    held_rows: int
-    log_value: int
-    held_value: int
-    differing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +16,6 @@ class RollupDiffers:
     rollup: str
     merchant_id: int
     bucket: datetime
-
-
-async def proofs(connection: Connection) -> tuple[Proof, Proof]:
-    """Of the rows laid out: the log's, and the table's."""
-    found = []
-    for table in ("new_events", "old_events"):
-        row = await connection.fetchrow(_PROOF.format(table=table))
-        assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
-        found.append(Proof(*row))
-    return found[0], found[1]
-
-
-async def rows_that_differ(connection: Connection) -> list[RowsDiffer]:
-    """Where the rows laid out and compared differ."""
-    return [RowsDiffer(*row) for row in await connection.fetch(_WHERE)]
 
 
 async def rollup_differs(

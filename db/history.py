@@ -52,24 +52,20 @@ SELECT DISTINCT topic_id FROM ingest_batch
 """
 
 
-def _arrays(prefix: str, columns: Iterable[str]) -> str:
+def _arrays(columns: Iterable[str]) -> str:
     """Rows as one row of arrays."""
-    return ", ".join(f"array_agg({name}) AS {prefix}_{name}" for name in columns)
+    return ", ".join(f"array_agg({name}) AS {name}" for name in columns)
 
 
-# One statement is one snapshot: a slice beside this one may be replaced meanwhile, and a message
-# that it moves must not be half here and half there.
-_HELD: Final = f"""
-SELECT * FROM ({_LINES}) AS lines,
-       (SELECT array_agg(log_offset ORDER BY log_offset) AS events FROM events
-         WHERE kafka_partition = $2 AND ts >= $7 AND ts < $8
-           AND log_offset >= $5 AND log_offset < $6
-           AND ($9::int8 IS NULL OR merchant_id = $9)) AS events,
-       (SELECT {_arrays("reject", _REJECT_SCHEMA)} FROM rejected_event
-         WHERE topic_id = $1 AND kafka_partition = $2
-           AND log_offset >= $5 AND log_offset < $6) AS rejects,
-       (SELECT {_arrays("repeat", _REPEAT_SCHEMA)} FROM duplicate_event
-         WHERE kafka_partition = $2 AND log_offset >= $5 AND log_offset < $6) AS repeats
+_REJECTS: Final = f"""
+SELECT {_arrays(_REJECT_SCHEMA)} FROM rejected_event
+ WHERE topic_id = $1 AND kafka_partition = $2
+   AND (log_offset >= $3 AND log_offset < $4 OR log_offset < 0 AND $5) AND ts >= $6 AND ts <= $7
+"""
+_REPEATS: Final = f"""
+SELECT {_arrays(_REPEAT_SCHEMA)} FROM duplicate_event
+ WHERE kafka_partition = $1
+   AND (log_offset >= $2 AND log_offset < $3 OR log_offset < 0 AND $4) AND ts >= $5 AND ts <= $6
 """
 _ADJUST: Final = """
 UPDATE ingest_batch AS line
@@ -133,20 +129,6 @@ class Place:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Where the tables hold a partition's messages of a range of offsets, in one snapshot.
-
-    `lines` are those of the ledger that hold anything of a window or near it, `events` those within
-    the window; rejects and repeats are all of the offsets.
-    """
-
-    lines: pl.DataFrame  # as `lines_of` gives them
-    events: list[int]
-    rejects: pl.DataFrame  # log_offset, ts, merchant_id, reason, field, detail
-    repeats: pl.DataFrame  # log_offset, ts, merchant_id
-
-
 async def lines_of(
     pool: Askable,
     topic_id: str,
@@ -161,7 +143,7 @@ async def lines_of(
     """
     row = await pool.fetchrow(_LINES, topic_id, partition, *window, *offsets)
     assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
-    return _frame(row, "", _LINE_SCHEMA)
+    return _frame(row, _LINE_SCHEMA)
 
 
 def ranges_of(lines: pl.DataFrame, near: int = 5_000) -> list[Offsets]:
@@ -186,26 +168,38 @@ async def other_topics(
     return [row["topic_id"] for row in rows]
 
 
-async def held_places(
-    pool: Askable, topic_id: str, place: Place, near: tuple[datetime, datetime]
-) -> Held:
-    """What the tables hold of a place, and the lines of the ledger within its offsets that hold
-    anything of `near`."""
-    partition, start, end, merchant, first, last = place.values
-    row = await pool.fetchrow(_HELD, topic_id, partition, *near, first, last, start, end, merchant)
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Which rejects and repeats are meant: of a partition's messages within a range of offsets and
+    of event time, its end included."""
+
+    partition: int
+    offsets: Offsets
+    from_files: bool  # those that came from files, too: they have offsets below zero
+    times: tuple[datetime, datetime]
+
+    @property
+    def values(self) -> tuple[object, ...]:
+        """As the statements take them."""
+        return (self.partition, *self.offsets, self.from_files, *self.times)
+
+
+async def rejects_of(connection: Connection, topic_id: str, aside: Aside) -> pl.DataFrame:
+    """Rejects in the log's order: log_offset, ts, merchant_id, reason, field, detail."""
+    row = await connection.fetchrow(_REJECTS, topic_id, *aside.values)
     assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
-    return Held(
-        _frame(row, "", _LINE_SCHEMA),
-        row["events"] or [],
-        _frame(row, "reject_", _REJECT_SCHEMA),
-        _frame(row, "repeat_", _REPEAT_SCHEMA),
-    )
+    return _frame(row, _REJECT_SCHEMA).sort("log_offset")
 
 
-def _frame(
-    row: asyncpg.Record, prefix: str, schema: dict[str, pl.DataType | type[pl.DataType]]
-) -> pl.DataFrame:
-    return pl.DataFrame({name: row[prefix + name] or [] for name in schema}, schema=schema)
+async def repeats_of(connection: Connection, aside: Aside) -> pl.DataFrame:
+    """Repeats in the log's order: log_offset, ts, merchant_id."""
+    row = await connection.fetchrow(_REPEATS, *aside.values)
+    assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
+    return _frame(row, _REPEAT_SCHEMA).sort("log_offset")
+
+
+def _frame(row: asyncpg.Record, schema: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+    return pl.DataFrame({name: row[name] or [] for name in schema}, schema=schema)
 
 
 async def adjust_lines(

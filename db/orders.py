@@ -13,10 +13,6 @@ SELECT merchant_id, order_id, log_offset, ts
   JOIN (SELECT DISTINCT * FROM unnest($1::int8[], $2::text[])) AS asked (merchant_id, order_id)
  USING (merchant_id, order_id)
 """
-_OLD: Final = """
-SELECT merchant_id, order_id, log_offset, ts FROM old_events
- WHERE event = 'purchase' AND order_id IS NOT NULL
-"""
 # Only for orders that lost their first purchase: rare enough to look through a merchant's rows.
 _OTHERS: Final = """
 SELECT DISTINCT ON (merchant_id, order_id) merchant_id, order_id, log_offset, ts
@@ -106,14 +102,6 @@ async def firsts_of(connection: Connection, orders: Iterable[Order]) -> dict[Ord
     merchants, names = _split(orders)
     rows = await connection.fetch(_FIRSTS, merchants, names)
     return {(m, o): Claim(offset, ts) for m, o, offset, ts in rows}
-
-
-async def old_purchases(connection: Connection) -> dict[Order, list[Claim]]:
-    """The purchases among the old rows laid out."""
-    found: dict[Order, list[Claim]] = {}
-    for merchant, order, offset, ts in await connection.fetch(_OLD):
-        found.setdefault((merchant, order), []).append(Claim(offset, ts))
-    return found
 
 
 async def others_of(

@@ -8,9 +8,8 @@ from typing import Final, Literal
 
 import asyncpg
 
-from db.measures import Sum
+from db.measures import Sum, added
 from db.pools import Connection
-from db.replacement import Changes
 from db.windows import Window, merged
 
 SliceState = Literal["pending", "held", "replaced", "done", "cancelled"]
@@ -113,6 +112,28 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """How new rows differ from those that stood."""
+
+    before: int
+    after: int
+    changed: int  # events that differ, came or went
+    columns: dict[str, int]  # column -> events in which it differs
+    hours: list[Window]  # whole ones, UTC, that hold any of them
+
+    def and_more(self, more: "Changes") -> "Changes":
+        """Those of other messages of the same slice with them."""
+        names = (*self.columns, *more.columns)
+        return Changes(
+            self.before + more.before,
+            self.after + more.after,
+            self.changed + more.changed,
+            {name: self.columns.get(name, 0) + more.columns.get(name, 0) for name in names},
+            merged([*self.hours, *more.hours]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """What the replacement of a slice did."""
 
@@ -120,6 +141,11 @@ class Done:
     changes: Changes
     sums: list[Sum]
     detail: str | None = None
+
+    def and_more(self, more: "Done") -> "Done":
+        """A later pass of the same slice with it."""
+        messages = self.messages + more.messages
+        return Done(messages, self.changes.and_more(more.changes), added(self.sums, more.sums))
 
 
 async def create(connection: Connection, run: Run, slices: Sequence[Slice]) -> None:
@@ -204,7 +230,7 @@ async def mark_replaced(connection: Connection, run_id: str, part: Slice, done: 
         done.changes.changed,
         json.dumps(done.changes.columns),
         json.dumps(sums),
-        [asyncpg.Range(*each) for each in merged(done.changes.hours)],
+        [asyncpg.Range(*each) for each in done.changes.hours],
         done.detail,
     )
     return state is not None

@@ -18,6 +18,11 @@ def places_of(frame: pl.DataFrame) -> Places:
     return frame.get_column("log_offset").to_numpy().astype(np.int64)
 
 
+def not_among(offsets: Places, known: Places) -> Places:
+    """The offsets that are none of the known ones."""
+    return offsets[~np.isin(offsets, known)]
+
+
 def per_line(lines: pl.DataFrame, offsets: Places) -> Places:
     """How many of the offsets each line covers; lines are in order and do not overlap."""
     if lines.is_empty():

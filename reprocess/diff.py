@@ -11,16 +11,18 @@ from typing import Final
 import asyncpg
 import polars as pl
 
-from db import history, measures, replacement
+from db import history
 from db.measures import Sum
-from db.replacement import Changes
+from db.pools import Connection
+from db.runs import Changes
 from ingester.batch import Outcome
 from reprocess.deltas import places_of
+from reprocess.look import Found, look, read
 from reprocess.plan import ReplayPlan
 from reprocess.recount import Scope
-from reprocess.replace import read_pass
 from reprocess.source import Source
-from reprocess.swap import Pass, lay_beside
+from reprocess.sums import by_day
+from reprocess.swap import lay_beside
 from reprocess.work import Work
 
 _ALL: Final = (0, 2**62)
@@ -92,32 +94,28 @@ async def diff(
         factor = int(lines["messages"].sum()) / max(1, int(chosen["messages"].sum()))
         scope = Scope(partition, asked.start, asked.end, asked.merchant_id)
         for offsets in chosen.select("start_offset", "end_offset").iter_rows():
-            part = await read_pass(pools[shard], source, work, scope, offsets)
-            found.messages_read += part.recounted.messages
-            await _compare(pools[shard], work, part, found, factor)
+            again = await read(pools[shard], source, work, scope, offsets)
+            found.messages_read += again.recounted.messages
+            async with pools[shard].acquire() as connection:
+                part = await look(connection, source, work, scope, offsets, was=again)
+                await _compare(connection, work, part, found, factor)
     return found
 
 
-async def _compare(pool: asyncpg.Pool, work: Work, part: Pass, found: Diff, factor: float) -> None:
-    """Lay a line's rows beside the old ones, in a transaction that is rolled back."""
+async def _compare(
+    connection: Connection, work: Work, part: Found, found: Diff, factor: float
+) -> None:
     outcome = _with_known_repeats(part.recounted.settled(work.logic.dedupe_window), part)
-    async with pool.acquire() as connection:
-        trial = connection.transaction(isolation="read_committed")
-        await trial.start()
-        try:
-            await replacement.lay_out(connection)
-            beside = await lay_beside(connection, replace(work, mend=True), part, outcome)
-            found.add(beside.changes, await measures.beside(connection), factor)
-        finally:
-            await trial.rollback()
-    old, new = places_of(beside.rejects), places_of(beside.outcome.rejects)
+    laid = await lay_beside(connection, replace(work, mend=True), part, outcome)
+    found.add(laid.difference.changes, by_day(laid.sums), factor)
+    old, new = places_of(laid.rejects), places_of(laid.outcome.rejects)
     found.rejects_differ += len(set(old.tolist()) ^ set(new.tolist()))
 
 
-def _with_known_repeats(outcome: Outcome, part: Pass) -> Outcome:
+def _with_known_repeats(outcome: Outcome, part: Found) -> Outcome:
     """What repeats an event of another line cannot be told from the line alone: what stands as a
     repeat stays one."""
-    known = pl.col("log_offset").is_in(part.held.repeats["log_offset"].to_list())
+    known = pl.col("log_offset").is_in(part.repeats["log_offset"].to_list())
     return Outcome(
         outcome.rows.filter(~known),
         outcome.items.filter(~known),

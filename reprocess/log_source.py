@@ -31,6 +31,7 @@ class LogSource:
 
     def __init__(self, bootstrap: str, topic: str, options: dict[str, str]) -> None:
         self._topic = topic
+        self._next: tuple[int, int] | None = None  # the place that comes without a seek
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay")
         self._consumer = Consumer(
             {
@@ -38,8 +39,10 @@ class LogSource:
                 "queued.max.messages.kbytes": 65_536,
                 "queued.min.messages": 100_000,
                 "check.crcs": True,
-                # A fetch that waits at the log's end would hold up the next range.
+                # A fetch that waits, at the log's end or for room in the queue, would hold up the
+                # next range.
                 "fetch.wait.max.ms": 10,
+                "fetch.queue.backoff.ms": 10,
                 **options,
                 "group.id": f"footfall-replay.{topic}",
                 "enable.auto.commit": False,
@@ -88,10 +91,11 @@ class LogSource:
             yield await self._on_thread(partial(_kept, held))
 
     async def _range(self, partition: int, start: int, end: int) -> AsyncIterator[list[Message]]:
-        place = TopicPartition(self._topic, partition, start)
-        await self._on_thread(lambda: self._consumer.assign([place]))
+        goes_on, self._next = self._next == (partition, start), None
+        if not goes_on:
+            await self._seek(partition, start)
         silent, at = 0.0, start
-        while True:
+        while at < end:
             # No more than there are: the client would wait for the rest.
             count = min(AT_ONCE, end - at)
             messages: list[Message] = await self._on_thread(
@@ -103,10 +107,17 @@ class LogSource:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             if good:
                 at = _offset(good[-1]) + 1
-                at_end = at_end or at >= end
                 yield good if at <= end else [each for each in good if _offset(each) < end]
-            if at_end:
+            if at_end and not goes_on:
                 return
+            if at_end:  # it may be told of an end that the log had before
+                await self._seek(partition, at)
+                goes_on = False
+        self._next = (partition, at)
+
+    async def _seek(self, partition: int, offset: int) -> None:
+        place = TopicPartition(self._topic, partition, offset)
+        await self._on_thread(lambda: self._consumer.assign([place]))
 
     async def _on_thread(self, call: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()

@@ -2,20 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from db.history import Held, Offsets
+from db.history import Offsets
 from events.batch import Messages, Processed
 from events.enrich import Enrichment
 from events.limits import Limits
-from events.transform import process
+from events.transform import Only, process
 from ingester.batch import Outcome
 from ingester.dedupe import repeats_among, without
+from reprocess.deltas import Places
 from reprocess.pace import Pace
 from reprocess.source import Source
 
@@ -29,32 +29,18 @@ class Scope:
     start: datetime
     end: datetime
     merchant_id: int | None = None
-    held: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def window(self) -> tuple[datetime, datetime]:
         """Half-open."""
         return self.start, self.end
 
-    def knowing(self, held: Held) -> "Scope":
-        """The scope that knows, too, which messages the tables hold within the window."""
-        here = [
-            frame.filter(self.holds(frame)).get_column("log_offset").to_numpy()
-            for frame in (held.rejects, held.repeats)
-        ]
-        known = np.concatenate([self.held, np.asarray(held.events, np.int64), *here])
-        return replace(self, held=known)
-
     def holds(self, frame: pl.DataFrame) -> pl.Series:
-        """For each row with `ts`, `merchant_id` and `log_offset`, whether it is meant."""
+        """For each row with `ts` and `merchant_id`, whether it lies within."""
         within = pl.col("ts").is_between(self.start, self.end, closed="left")
         if self.merchant_id is not None:
-            within &= (pl.col("merchant_id") == self.merchant_id).fill_null(value=False)
-        mask = frame.select(within).to_series()
-        if self.held.size:
-            known = np.isin(frame.get_column("log_offset").to_numpy(), self.held)
-            mask = mask | pl.Series(known)
-        return mask
+            within &= pl.col("merchant_id") == self.merchant_id
+        return frame.select(within.fill_null(value=False)).to_series()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +51,9 @@ class Logic:
     enrichment: Enrichment
     dedupe_window: timedelta
 
-    def __call__(self, messages: Messages, scope: Scope) -> Processed:
-        """Rows, items and rejects of those messages that a scope is about."""
-        return process(messages, limits=self.limits, enrichment=self.enrichment, only=scope.holds)
+    def __call__(self, messages: Messages, only: Only) -> Processed:
+        """Rows, items and rejects of those messages that are wanted."""
+        return process(messages, limits=self.limits, enrichment=self.enrichment, only=only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +63,21 @@ class Recounted:
     processed: Processed
     messages: int
 
-    def joined(self, later: "Recounted") -> "Recounted":
-        """With what arrived since."""
-        parts = (self.processed, later.processed)
-        return Recounted(_concat(parts), self.messages + later.messages)
+    def joined(self, *besides: Processed) -> "Recounted":
+        """With what was had besides."""
+        return Recounted(_concat([self.processed, *besides]), self.messages)
+
+    def only(self, which: Only) -> "Recounted":
+        """Those that are wanted."""
+        held = self.processed
+        frames = (held.rows, held.items, held.rejects)
+        return Recounted(Processed(*(part.filter(which(part)) for part in frames)), self.messages)
+
+    @property
+    def offsets(self) -> Places:
+        """Of all events and rejects."""
+        frames = (self.processed.rows, self.processed.rejects)
+        return np.concatenate([frame["log_offset"].to_numpy() for frame in frames])
 
     def settled(self, window: timedelta) -> Outcome:
         """Rows, repeats and rejects; orders are still to be counted once."""
@@ -90,19 +87,25 @@ class Recounted:
 
 
 async def recount(
-    source: Source, scope: Scope, ranges: Sequence[Offsets], logic: Logic, pace: Pace
+    source: Source,
+    partition: int,
+    ranges: Sequence[Offsets],
+    logic: Logic,
+    pace: Pace,
+    *,
+    only: Only,
 ) -> Recounted:
-    """Read ranges of the log again and keep what is of the scope; the next batch is read while
+    """Read ranges of the log again and keep what is wanted of them; the next batch is read while
     the last one is transformed."""
     parts: list[Processed] = []
     count = 0
     pending: asyncio.Task[Processed] | None = None
     try:
-        async for messages in source.read(scope.partition, ranges):
+        async for messages in source.read(partition, ranges):
             count += len(messages)
             if pending is not None:
                 parts.append(await pending)
-            pending = asyncio.create_task(asyncio.to_thread(logic, messages, scope))
+            pending = asyncio.create_task(asyncio.to_thread(logic, messages, only))
             await pace.take(len(messages))
         if pending is not None:
             parts.append(await pending)
@@ -111,7 +114,7 @@ async def recount(
             pending.cancel()
         raise
     if not parts:
-        parts = [logic(NOTHING, scope)]
+        parts = [logic(NOTHING, only)]
     return Recounted(_concat(parts), count)
 
 

@@ -8,6 +8,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from db.runs import Done, Run, Slice
 from db.windows import merged
 from reprocess.ahead import one_ahead
 from reprocess.cascade import cascade
+from reprocess.look import Read
 from reprocess.pace import stand_back
 from reprocess.plan import Asked, ReplayPlan
 from reprocess.replace import (
@@ -178,7 +180,7 @@ class _ShardRun:
         """One partition's slices of a day, one after the other: they share its orders."""
         left = [part for part in parts if part.state != "replaced"]
         readers = await self.readers.get()
-        read = partial(read_slice, self.pool, readers.ahead, self.work)
+        read = _ReadInOrder(self.pool, readers.ahead, self.work, _until(left))
         try:
             async with contextlib.aclosing(one_ahead(left, read, RETRY_S)) as slices:
                 async for ahead in slices:
@@ -222,6 +224,34 @@ class _ShardRun:
             self.ended.done.append(part)
             self.progress.refreshed(part)
         self.work.reach("after_done")
+
+
+@dataclass(slots=True)
+class _ReadInOrder:
+    """Reads one partition's slices in order of time, what they share but once."""
+
+    pool: asyncpg.Pool
+    source: Source
+    work: Work
+    until: dict[Slice, datetime]
+    before: Read | None = None
+
+    async def __call__(self, part: Slice) -> Ahead:
+        """The slice, and what belongs to the next one kept for that."""
+        ahead = await read_slice(
+            self.pool, self.source, self.work, part, until=self.until[part], before=self.before
+        )
+        self.before = ahead.read
+        return ahead
+
+
+def _until(parts: list[Slice]) -> dict[Slice, datetime]:
+    """The end of the slice that follows each, or its own where none does."""
+    following = itertools.zip_longest(parts, parts[1:])
+    return {
+        part: after.end if after is not None and after.start == part.end else part.end
+        for part, after in following
+    }
 
 
 def _by_partition(day: list[Slice]) -> list[list[Slice]]:

@@ -1,5 +1,6 @@
 """One pass within the transaction of a slice: what messages become, in the place of what stands."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -7,17 +8,21 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from db import history, measures, orders, replacement
-from db.history import Held, Offsets, Place
+from db import history, measures, orders, replacement, standing
+from db.history import Place
 from db.ledger import note_days
 from db.orders import Claim, Order, Verdict
 from db.pools import Connection
-from db.replacement import Changes, ReplacementError
+from db.replacement import ReplacementError
 from db.runs import Done
+from db.standing import EVENT_SCHEMA, ITEM_SCHEMA, Rows
 from ingester.batch import Outcome
 from ingester.load import days_of, uncounted
-from reprocess.deltas import Places, deltas_of, lines_that_differ, per_line, places_of
-from reprocess.recount import Recounted, Scope
+from reprocess.compare import Difference, compare
+from reprocess.deltas import Places, deltas_of, lines_that_differ, not_among, per_line, places_of
+from reprocess.look import Found, reach
+from reprocess.recount import Scope
+from reprocess.sums import beside, by_day
 from reprocess.work import Work
 
 _MOMENT: Final = timedelta(microseconds=1)
@@ -26,23 +31,14 @@ _REJECT: Final = ["log_offset", "ts", "reason", "field", "detail"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
-    """Messages of a range of offsets: what the tables hold of them, and what they become."""
-
-    scope: Scope
-    offsets: Offsets
-    held: Held
-    recounted: Recounted
-
-
-@dataclass(frozen=True, slots=True)
 class Beside:
-    """Old rows and new laid side by side in the transaction's temporary tables."""
+    """Old rows and new ones, side by side."""
 
     outcome: Outcome  # with orders counted once
-    changes: Changes
-    events: Places  # offsets of the old events
-    items: Places  # of the old items, one an item
+    old: Rows
+    new: Rows
+    difference: Difference
+    sums: pl.DataFrame  # as `reprocess.sums.beside` gives them
     rejects: pl.DataFrame  # the old ones
     repeats: pl.DataFrame
     verdict: Verdict
@@ -60,98 +56,109 @@ class Beside:
         return self.repeats.select(_REPEAT).equals(new.select(_REPEAT))
 
 
-async def lay_beside(connection: Connection, work: Work, part: Pass, outcome: Outcome) -> Beside:
-    """Lay an outcome beside what the tables hold of a pass; nothing else is written.
+async def lay_beside(connection: Connection, work: Work, found: Found, outcome: Outcome) -> Beside:
+    """Lay an outcome beside what the tables hold; nothing is written.
 
     Raises:
         ReplacementError: the tables are not what the ledger says.
     """
-    await replacement.clear(connection)
-    events = await _take_old(connection, work, part, outcome)
-    items = np.asarray(await replacement.old_items(connection), np.int64)
-    outcome, verdict = await _count_orders_once(connection, part.scope, events, outcome)
-    doubled = bool((events[1:] == events[:-1]).any())
-    changes = await replacement.compare(connection, doubled=doubled)
-    meant = np.concatenate([part.scope.held, events, _offsets_of(outcome)])
+    if not work.mend:
+        _check_ledger(found)
+    old = await _with_moved(connection, work, found, outcome)
+    outcome, verdict = await _count_orders_once(connection, found.scope, old.events, outcome)
+    items = outcome.items.select(*ITEM_SCHEMA).sort("log_offset", "item_index")
+    new = Rows(outcome.rows.select(*EVENT_SCHEMA), items)
+    sides = (old, new)  # with rows elsewhere that change because of these
+    for claim, counted in verdict.elsewhere:
+        place = Place(found.scope.partition, claim.ts, claim.ts + _MOMENT)
+        held = await standing.take(connection, place, [claim.offset])
+        sides = (sides[0].with_more(held), sides[1].with_more(_counting(held, counted)))
+    difference, sums = await asyncio.to_thread(_compared, *sides)
+    meant = np.concatenate([found.known, places_of(old.events), _offsets_of(outcome)])
     return Beside(
         outcome,
-        changes,
-        events,
-        items,
-        _among(part.held.rejects, meant),
-        _among(part.held.repeats, meant),
+        old,
+        new,
+        difference,
+        sums,
+        _among(found.rejects, meant),
+        _among(found.repeats, meant),
         verdict,
     )
 
 
-async def swap(connection: Connection, work: Work, part: Pass, outcome: Outcome) -> Done:
-    """Put an outcome in the place of what the tables hold of a pass.
+def _compared(old: Rows, new: Rows) -> tuple[Difference, pl.DataFrame]:
+    return compare(old, new), beside(old.events, new.events)
+
+
+def _counting(rows: Rows, counted: bool) -> Rows:
+    mark = pl.lit(value=counted).alias("counted")
+    return Rows(rows.events.with_columns(mark), rows.items.with_columns(mark))
+
+
+async def swap(connection: Connection, work: Work, found: Found, outcome: Outcome) -> Done:
+    """Put an outcome in the place of what the tables hold.
 
     Raises:
         ReplacementError: the tables are not what the ledger says, or did not do as they were told.
     """
-    run, scope = work.run, part.scope
-    beside = await lay_beside(connection, work, part, outcome)
-    sums = await measures.note_changes(connection, run.run_id, scope.partition, scope.start)
+    run, scope = work.run, found.scope
+    laid = await lay_beside(connection, work, found, outcome)
+    differs = laid.sums.filter(pl.col("before") != pl.col("after"))
+    await measures.keep_changes(connection, run.run_id, scope.partition, scope.start, differs)
     work.reach("after_compare")
-    await replacement.delete_old(connection, scope.partition, beside.changes)
+    await replacement.delete(connection, scope.partition, laid.difference.old)
     work.reach("after_delete")
-    await replacement.insert_new(connection, beside.changes)
+    await replacement.insert(connection, laid.difference.new)
     work.reach("after_insert")
-    await orders.keep(connection, scope.partition, beside.verdict)
-    await _replace_what_is_not_counted(connection, run.topic_id, scope.partition, beside)
+    await orders.keep(connection, scope.partition, laid.verdict)
+    await _replace_what_is_not_counted(connection, run.topic_id, scope.partition, laid)
     before = {
-        "events": beside.events,
-        "items": beside.items,
-        "rejects": places_of(beside.rejects),
-        "repeats": places_of(beside.repeats),
+        "events": places_of(laid.old.events),
+        "items": places_of(laid.old.items),
+        "rejects": places_of(laid.rejects),
+        "repeats": places_of(laid.repeats),
     }
-    deltas = deltas_of(part.held.lines, before, beside.outcome)
+    deltas = deltas_of(found.lines, before, laid.outcome)
     await history.adjust_lines(connection, run.topic_id, scope.partition, deltas)
     if work.mend:
         # What was lost or doubled was never counted off the ledger: its lines are counted anew.
-        await history.recount_lines(connection, run.topic_id, scope.partition, part.held.lines)
-    await note_days(connection, days_of(beside.outcome.rows), run.logic_version)
-    return Done(part.recounted.messages, beside.changes, sums)
+        await history.recount_lines(connection, run.topic_id, scope.partition, found.lines)
+    await note_days(connection, days_of(laid.outcome.rows), run.logic_version)
+    return Done(found.recounted.messages, laid.difference.changes, by_day(laid.sums))
 
 
-async def _take_old(connection: Connection, work: Work, part: Pass, outcome: Outcome) -> Places:
-    """Lay out the old rows: those within the window, and those of messages that come into it."""
-    scope = part.scope
-    place = Place(scope.partition, *scope.window, scope.merchant_id, *part.offsets)
-    old = np.asarray(await replacement.take_old(connection, place), np.int64)
-    if not work.mend:
-        _check_ledger(part, old)
-    known = [old, places_of(part.held.rejects), places_of(part.held.repeats)]
-    moved = _not_among(_offsets_of(outcome), np.concatenate(known))
+async def _with_moved(connection: Connection, work: Work, found: Found, outcome: Outcome) -> Rows:
+    """The old rows: those within the window, and those of messages that come into it."""
+    known = [places_of(frame) for frame in (found.old.events, found.rejects, found.repeats)]
+    moved = not_among(_offsets_of(outcome), np.concatenate(known))
     if moved.size == 0:
-        return old
-    misplaced = work.run.misplaced
-    times = [scope.start - misplaced, scope.end + misplaced]
-    times += [t for name in ("first_ts", "last_ts") for t in part.held.lines[name].to_list()]
-    elsewhere = Place(scope.partition, min(times), max(times) + _MOMENT)
-    both = np.asarray(await replacement.take_old(connection, elsewhere, moved.tolist()), np.int64)
+        return found.old
+    elsewhere = Place(found.scope.partition, *reach(work, found.scope, found.lines))
+    came = await standing.take(connection, elsewhere, moved.tolist())
     if not work.mend:
-        _check_missing(part, _not_among(moved, both))
-    return both
+        _check_missing(found, not_among(moved, places_of(came.events)))
+    # Items that lost their event stand in the window, and were found there.
+    items = came.items.filter(~found.scope.holds(came.items))
+    return found.old.with_more(Rows(came.events, items))
 
 
-def _check_missing(part: Pass, missing: Places) -> None:
+def _check_missing(found: Found, missing: Places) -> None:
     """A message that the ledger counts must stand somewhere, unless files took its place."""
-    elsewhere = np.maximum(part.held.lines["elsewhere"].to_numpy(), 0)
-    lost = per_line(part.held.lines, missing) - elsewhere
+    elsewhere = np.maximum(found.lines["elsewhere"].to_numpy(), 0)
+    lost = per_line(found.lines, missing) - elsewhere
     if (lost > 0).any():
         raise ReplacementError(
-            f"partition {part.scope.partition}: {lost[lost > 0].sum()} messages are neither rows "
+            f"partition {found.scope.partition}: {lost[lost > 0].sum()} messages are neither rows "
             "nor rejects nor repeats; `reprocess verify --repair` shows where and mends it"
         )
 
 
-def _check_ledger(part: Pass, old: Places) -> None:
-    scope = part.scope
+def _check_ledger(found: Found) -> None:
+    scope = found.scope
     if scope.merchant_id is not None:
         return
-    wrong = lines_that_differ(part.held.lines, scope.window, old)
+    wrong = lines_that_differ(found.lines, scope.window, places_of(found.old.events))
     if not wrong.is_empty():
         first = wrong.row(0, named=True)
         raise ReplacementError(
@@ -167,45 +174,43 @@ def _offsets_of(outcome: Outcome) -> Places:
 
 
 async def _count_orders_once(
-    connection: Connection, scope: Scope, old: Places, outcome: Outcome
+    connection: Connection, scope: Scope, old: pl.DataFrame, outcome: Outcome
 ) -> tuple[Outcome, Verdict]:
-    """Lay out the new rows, each order's first purchase in the log alone counted."""
-    partition = scope.partition
+    """Each order's first purchase in the log alone counts."""
     purchases = outcome.rows.filter(pl.col("event") == "purchase").sort("log_offset")
-    new: dict[Order, list[Claim]] = {}
-    for row in purchases.select("merchant_id", "order_id", "log_offset", "ts").iter_rows():
-        new.setdefault((row[0], row[1]), []).append(Claim(row[2], row[3]))
-    held = await orders.old_purchases(connection)
+    held, new = _claims(old), _claims(purchases)
     firsts = await orders.firsts_of(connection, [*held, *new])
     inside = {order: firsts[order] for order in held if firsts.get(order) in held[order]}
     lost = [order for order, claim in inside.items() if new.get(order, [None])[0] != claim]
-    others = await orders.others_of(connection, partition, lost, old.tolist())
+    others = await orders.others_of(connection, scope.partition, lost, places_of(old).tolist())
     verdict = orders.decide(inside, new, firsts, others)
     if verdict.uncounted:
         again = purchases.filter(pl.col("log_offset").is_in(verdict.uncounted))
         rows, items = uncounted(outcome.rows, again), uncounted(outcome.items, again)
         outcome = Outcome(rows, items, outcome.rejects, outcome.repeated)
-    await replacement.lay_new(connection, outcome.rows, outcome.items)
-    for claim, counted in verdict.elsewhere:
-        place = Place(partition, claim.ts, claim.ts + _MOMENT)
-        await replacement.recount_order(connection, place, claim.offset, counted)
     return outcome, verdict
 
 
+def _claims(events: pl.DataFrame) -> dict[Order, list[Claim]]:
+    """The purchases among events, those of an order in the events' order."""
+    with_order = (pl.col("event") == "purchase") & pl.col("order_id").is_not_null()
+    found: dict[Order, list[Claim]] = {}
+    columns = ("merchant_id", "order_id", "log_offset", "ts")
+    for merchant, order, offset, ts in events.filter(with_order).select(columns).iter_rows():
+        found.setdefault((merchant, order), []).append(Claim(offset, ts))
+    return found
+
+
 async def _replace_what_is_not_counted(
-    connection: Connection, topic_id: str, partition: int, beside: Beside
+    connection: Connection, topic_id: str, partition: int, laid: Beside
 ) -> None:
-    if not beside.same_rejects:
-        old = places_of(beside.rejects).tolist()
-        new = beside.outcome.rejects
+    if not laid.same_rejects:
+        old = places_of(laid.rejects).tolist()
+        new = laid.outcome.rejects
         await replacement.replace_rejects(connection, topic_id, partition, old, new)
-    if not beside.same_repeats:
-        old = places_of(beside.repeats).tolist()
-        await replacement.replace_repeats(connection, partition, old, beside.outcome.repeated)
-
-
-def _not_among(offsets: Places, known: Places) -> Places:
-    return offsets[~np.isin(offsets, known)]
+    if not laid.same_repeats:
+        old = places_of(laid.repeats).tolist()
+        await replacement.replace_repeats(connection, partition, old, laid.outcome.repeated)
 
 
 def _among(frame: pl.DataFrame, offsets: Places) -> pl.DataFrame:

@@ -7,16 +7,17 @@ from typing import Final
 
 import asyncpg
 
-from db import audit, history, replacement
-from db.audit import Proof, RollupDiffers, RowsDiffer
+from db import audit, history
+from db.audit import RollupDiffers
 from db.refresh import coordinating, take_in
 from db.rollups import BY_NAME, DAY, HOUR, ROLLUPS, Rollup
 from db.runs import Slice
 from db.windows import floor_to, merged
 from reprocess.cascade import cascade
+from reprocess.look import look, read
 from reprocess.plan import Planned
-from reprocess.recount import Scope
-from reprocess.replace import EVERYTHING, read_pass
+from reprocess.proof import Proof, RowsDiffer, proof, rows_that_differ
+from reprocess.replace import EVERYTHING, scope_of
 from reprocess.source import Source
 from reprocess.swap import lay_beside
 from reprocess.work import Work
@@ -72,27 +73,20 @@ async def verify_slice(
 ) -> Verified:
     """Recount a slice from the log and compare; nothing is changed."""
     part, run = planned.slice, work.run
-    scope = Scope(part.partition, part.start, part.end, run.merchant_id)
-    upto = await history.next_offset(pool, run.topic, part.partition) or 0
-    found = await read_pass(pool, source, work, scope, (EVERYTHING[0], upto))
-    outcome = found.recounted.settled(work.logic.dedupe_window)
+    scope = scope_of(work, part)
+    offsets = (EVERYTHING[0], await history.next_offset(pool, run.topic, part.partition) or 0)
+    again = await read(pool, source, work, scope, offsets)
     async with pool.acquire() as connection:
-        trial = connection.transaction(isolation="read_committed")
-        await trial.start()
-        try:
-            await replacement.lay_out(connection)
-            beside = await lay_beside(connection, replace(work, mend=True), found, outcome)
-            log, held = await audit.proofs(connection)
-            rows = await audit.rows_that_differ(connection)
-        finally:
-            await trial.rollback()
+        found = await look(connection, source, work, scope, offsets, was=again)
+        outcome = found.recounted.settled(work.logic.dedupe_window)
+        beside = await lay_beside(connection, replace(work, mend=True), found, outcome)
     return Verified(
         planned.shard,
         part,
         found.recounted.messages,
-        log,
-        held,
-        rows,
+        proof(beside.new.events),
+        proof(beside.old.events),
+        rows_that_differ(beside.difference),
         not beside.same_rejects,
         not beside.same_repeats,
     )

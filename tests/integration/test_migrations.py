@@ -8,9 +8,9 @@ import sqlalchemy as sa
 
 from db import tables
 from db.migrate import MIGRATIONS, migrate
-from db.replacement import EVENT_COLUMNS, ITEM_COLUMNS
 from db.rollup_sql import create_rollup, enable_columnstore, index_rollup
 from db.rollups import ROLLUPS, Rollup
+from db.standing import EVENT_SCHEMA, ITEM_SCHEMA
 from tests.conftest import PARTITIONS
 
 
@@ -32,8 +32,8 @@ def test_a_table_of_the_shards_is_as_declared(shards: list[str], table: sa.Table
 
 
 def test_a_replacement_names_every_column() -> None:
-    assert [column.name for column in tables.events.columns] == EVENT_COLUMNS
-    assert [column.name for column in tables.event_items.columns] == ITEM_COLUMNS
+    assert [column.name for column in tables.events.columns] == list(EVENT_SCHEMA)
+    assert [column.name for column in tables.event_items.columns] == list(ITEM_SCHEMA)
 
 
 @pytest.mark.parametrize("table", tables.catalogue.sorted_tables, ids=lambda table: str(table.name))

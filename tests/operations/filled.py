@@ -13,8 +13,7 @@ from db.ledger import Span, held_offsets
 from db.measures import Sum
 from db.pools import WRITER_SETTINGS, open_pool
 from db.refresh import refresh_late
-from db.replacement import Changes
-from db.runs import Done, Run, Slice
+from db.runs import Changes, Done, Run, Slice
 from db.verifications import Look
 from events.batch import Messages
 from events.enrich import Enrichment
@@ -77,12 +76,8 @@ async def _reprocessed(pool: asyncpg.Pool) -> None:
         before=3_000,
         after=3_000,
         changed=120,
-        gone=120,
-        made=120,
         columns={"channel": 120},
         hours=[(done.start, done.end)],
-        first=done.start,
-        last=done.end,
     )
     sums = [Sum(done.start.date(), "events", 3_000, 3_000)]
     async with pool.acquire() as connection, connection.transaction():

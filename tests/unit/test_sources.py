@@ -7,7 +7,7 @@ import pytest
 
 from db.measures import Sum
 from db.orders import Claim, decide
-from db.replacement import Changes
+from db.runs import Changes
 from reprocess.archive_files import Origin
 from reprocess.diff import Diff, sampled
 from reprocess.file_plan import topic_id_of
@@ -53,7 +53,7 @@ def test_a_sample_is_every_nth_line_and_never_none() -> None:
 
 def test_a_sample_is_scaled_by_what_it_stands_for() -> None:
     found = Diff()
-    changes = Changes(10, 10, 2, 2, 2, {"channel": 2}, [], None, None)
+    changes = Changes(10, 10, 2, {"channel": 2}, [])
     sums = [Sum(date(2026, 9, 1), "events", 10, 8), Sum(date(2026, 9, 2), "events", 1, 2)]
     found.add(changes, sums, 4.0)
     found.add(changes, [], 2.0)
