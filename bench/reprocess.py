@@ -12,6 +12,7 @@ the share of them that are stored as they come, and how far live falls behind.
 import argparse
 import asyncio
 import logging
+import math
 import os
 import time
 import uuid
@@ -35,6 +36,7 @@ from db.runs import Done, Slice
 from events.enrich import Enrichment
 from events.limits import Limits
 from events.transform import LOGIC_VERSION
+from footfall.loop import run
 from footfall.simulate import DAY_MS, Shops
 from footfall.topic import TopicWriter
 from reprocess.log_source import LogSource
@@ -84,9 +86,12 @@ class Replaced:
     all_s: float  # until the last rollup had followed
 
 
-async def replace_all(bootstrap: str, topic: str, dsn: str, rate: float | None = None) -> Replaced:
-    """The whole topic replaced."""
-    settings = ReprocessSettings(bootstrap, topic, (dsn,), messages_per_s=rate)
+async def replace_all(
+    bootstrap: str, topic: str, dsn: str, *, beside_live: bool = False
+) -> Replaced:
+    """The whole topic replaced. Where no ingester runs, none is waited for to catch up."""
+    max_lag_s = 30.0 if beside_live else math.inf
+    settings = ReprocessSettings(bootstrap, topic, (dsn,), max_lag_s=max_lag_s)
     pools = await open_pools((dsn,), REPLAY_SETTINGS, size=6)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     asked = Asked(today - timedelta(days=1), today)
@@ -99,7 +104,7 @@ async def replace_all(bootstrap: str, topic: str, dsn: str, rate: float | None =
     await carry_out(
         pools,
         settings,
-        Work(run, logic, Pace(rate)),
+        Work(run, logic, Pace()),
         lambda: LogSource(bootstrap, topic, {}),
         watch,
     )
@@ -175,7 +180,7 @@ async def beside_live(world: World, per_s: int, seconds: float) -> list[tuple[st
 
 async def _over_and_over(world: World) -> None:
     while True:
-        done = await replace_all(world.bootstrap, world.topic, world.shards[0])
+        done = await replace_all(world.bootstrap, world.topic, world.shards[0], beside_live=True)
         console.print(f"  replaced meanwhile: {done.messages:,} messages in {done.all_s:.1f} s")
 
 
@@ -194,8 +199,8 @@ def main() -> None:
         # one UTC day that is over
         midnight = int(time.time() * 1000) // DAY_MS * DAY_MS
         fill(bootstrap, topic, asked.events, midnight, in_order=True)
-        live = asked.events / asyncio.run(pipeline(bootstrap, topic, dsn, asked.events))
-        asyncio.run(take_in(dsn))
+        live = asked.events / run(pipeline(bootstrap, topic, dsn, asked.events))
+        run(take_in(dsn))
         table = Table("", "messages/s", "of live", "rows changed", "with rollups, s")
         table.add_row(f"live, batches of {BATCH:,}", f"{live:,.0f}", "", "", "")
         for name, where in (
@@ -204,7 +209,7 @@ def main() -> None:
             ("none differs", "false"),
         ):
             spoil(dsn, where)
-            done = asyncio.run(replace_all(bootstrap, topic, dsn))
+            done = run(replace_all(bootstrap, topic, dsn))
             rate = done.messages / done.rows_s
             table.add_row(
                 f"replaced, {name}", f"{rate:,.0f}", f"{rate / live:.2f}", f"{done.changed:,}",
@@ -213,7 +218,7 @@ def main() -> None:
         console.print(table)
         world = World(bootstrap, topic, [dsn])
         with ingester(world):
-            found = asyncio.run(beside_live(world, asked.live_per_s, asked.seconds))
+            found = run(beside_live(world, asked.live_per_s, asked.seconds))
         table = Table("", "stored as they came", "largest lag, s")
         for name, share, lag in found:
             table.add_row(name, f"{share:.1%}", f"{lag:.1f}")

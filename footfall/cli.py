@@ -21,6 +21,7 @@ from rich.table import Table
 from db import catalogue
 from db.pools import WRITER_SETTINGS, open_pool
 from footfall.environment import Environment, EnvironmentMissingError, configure_logging
+from footfall.loop import run as in_loop
 from stack.npm import PartMissingError
 
 app = typer.Typer(
@@ -143,7 +144,7 @@ def ingest(
             loop.add_signal_handler(number, pipeline.stop)
         await pipeline.run()
 
-    asyncio.run(run())
+    in_loop(run())
 
 
 @app.command()
@@ -295,7 +296,7 @@ def doctor() -> None:
     """Check every part and say what to mend."""
     from footfall.doctor import examine
 
-    findings = asyncio.run(examine(Environment.read()))
+    findings = in_loop(examine(Environment.read()))
     table = Table("part", "state", "what to do")
     for finding in findings:
         state = "[green]well[/green]" if finding.well else "[red]ill[/red]"
@@ -470,7 +471,7 @@ def _with_catalogue(work: Any) -> Any:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
+    return in_loop(work)
 
 
 def _tell(made: dict[str, Any], *, as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """What the commands of `reprocess` share: the world opened, a plan made, refusals said."""
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from db.replacement import ReplacementError
 from events.enrich import Enrichment
 from events.transform import LOGIC_VERSION
 from footfall.environment import Environment, configure_logging
+from footfall.loop import run
 from reprocess.file_plan import Files, plan_from_files
 from reprocess.log_source import LogSource
 from reprocess.plan import Asked, ReplayPlan, plan, window_of
@@ -94,7 +94,7 @@ async def opened(
 def in_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run it; what is refused is one clear line and exit code 1."""
     try:
-        return asyncio.run(work)
+        return run(work)
     except (RefusedError, ReplacementError, runs.OverlapError, MovedAwayError) as error:
         progress.print(f"[red]refused:[/red] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -1,6 +1,5 @@
 """`footfall shards`: where partitions live, and moving them. A thin door to `reprocess.move`."""
 
-import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -16,6 +15,7 @@ from db import moves
 from db.moves import Move, MoveError
 from db.pools import REPLAY_SETTINGS, open_pools, shard_map
 from footfall.environment import Environment, configure_logging
+from footfall.loop import run
 from footfall.reprocess_report import ProgressBar
 from footfall.reprocess_world import logic_of
 from reprocess.move import call_off, carry_out
@@ -212,7 +212,7 @@ def _settings(rate: float | None) -> ReprocessSettings:
 
 def _asyncio(work: Coroutine[Any, Any, T]) -> T:
     try:
-        return asyncio.run(work)
+        return run(work)
     except (MoveError, RefusedError) as error:
         progress.print(f"[red]refused:[/red] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
