@@ -1,5 +1,6 @@
 """Columns into a table: Arrow, encoded as PostgreSQL's binary COPY, in large messages."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -36,15 +37,16 @@ async def copy_rows(connection: Connection, table: str, frame: pl.DataFrame) -> 
         CopyMismatchError: the row count of the server's answer is not the frame's.
         asyncpg.PostgresError: as the server refuses it.
     """
-    await copy_encoded(connection, table, frame.columns, frame.height, encode_rows(frame))
+    if frame.height == 0:
+        return
+    encoded = await asyncio.to_thread(encode_rows, frame)
+    await copy_encoded(connection, table, frame.columns, frame.height, encoded)
 
 
 async def copy_encoded(
     connection: Connection, table: str, columns: list[str], rows: int, encoded: bytes
 ) -> None:
     """COPY what `encode_rows` made."""
-    if rows == 0:
-        return
     tag = await connection.copy_to_table(
         table, source=_messages(encoded), columns=columns, format="binary"
     )

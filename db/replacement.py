@@ -7,6 +7,7 @@ The transaction is READ COMMITTED: an older snapshot would see none of the rows 
 recompressed meanwhile, and delete nothing without a word.
 """
 
+import asyncio
 from typing import Final
 
 import polars as pl
@@ -67,8 +68,9 @@ async def insert(connection: Connection, new: Rows) -> None:
     Raises:
         CopyMismatchError: the server took another number of rows.
     """
-    await copy_rows(connection, "event_items", new.items.sort(*ROW_ORDER))
-    await copy_rows(connection, "events", new.events.sort(*ROW_ORDER))
+    for table, frame in (("event_items", new.items), ("events", new.events)):
+        ordered = await asyncio.to_thread(frame.sort, *ROW_ORDER)
+        await copy_rows(connection, table, ordered)
 
 
 async def replace_rejects(
