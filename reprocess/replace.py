@@ -96,13 +96,13 @@ async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, ahead: A
         done = await swap(connection, work, first, outcome)
         for last in () if run.sources else (*[False] * (ROUNDS - 1), True):
             at = await _next_offset(connection, run, part.partition, hold=last)
-            if at > upto:
-                more = await read(connection, source, work, scope, (upto, at))
+            more = await read(connection, source, work, scope, (upto, at))
+            if not more.lines.is_empty():  # most of what arrives is of now, not of the window
                 late = await look(connection, source, work, scope, (upto, at), was=more)
                 everything = everything.joined(late.recounted.processed)
                 outcome = _from(everything.settled(window), upto)
                 done = done.and_more(await swap(connection, work, late, outcome))
-                upto = at
+            upto = at
         work.reach("after_fence")
         _check_change(done.sums, run.max_change)
         if not await runs.mark_replaced(connection, run.run_id, part, done):
