@@ -60,12 +60,12 @@ def _arrays(columns: Iterable[str]) -> str:
 _REJECTS: Final = f"""
 SELECT {_arrays(_REJECT_SCHEMA)} FROM rejected_event
  WHERE topic_id = $1 AND kafka_partition = $2
-   AND (log_offset >= $3 AND log_offset < $4 OR log_offset < 0 AND $5) AND ts >= $6 AND ts <= $7
+   AND (log_offset >= $3 AND log_offset < $4 OR log_offset < 0 AND $5)
 """
 _REPEATS: Final = f"""
 SELECT {_arrays(_REPEAT_SCHEMA)} FROM duplicate_event
  WHERE kafka_partition = $1
-   AND (log_offset >= $2 AND log_offset < $3 OR log_offset < 0 AND $4) AND ts >= $5 AND ts <= $6
+   AND (log_offset >= $2 AND log_offset < $3 AND ts >= $5 AND ts <= $6 OR log_offset < 0 AND $4)
 """
 _ADJUST: Final = """
 UPDATE ingest_batch AS line
@@ -141,9 +141,7 @@ async def lines_of(
 
     Columns: start_offset, end_offset, messages, event_rows, elsewhere, first_ts, last_ts.
     """
-    row = await pool.fetchrow(_LINES, topic_id, partition, *window, *offsets)
-    assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
-    return _frame(row, _LINE_SCHEMA)
+    return await _columns(pool, _LINE_SCHEMA, _LINES, topic_id, partition, *window, *offsets)
 
 
 def ranges_of(lines: pl.DataFrame, near: int = 5_000) -> list[Offsets]:
@@ -168,37 +166,46 @@ async def other_topics(
     return [row["topic_id"] for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Aside:
-    """Which rejects and repeats are meant: of a partition's messages within a range of offsets and
-    of event time, its end included."""
+async def rejects_of(
+    connection: Connection, topic_id: str, partition: int, offsets: Offsets, *, from_files: bool
+) -> pl.DataFrame:
+    """Rejects of a range of offsets in the log's order: log_offset, ts, merchant_id, reason, field
+    and detail.
 
-    partition: int
-    offsets: Offsets
-    from_files: bool  # those that came from files, too: they have offsets below zero
-    times: tuple[datetime, datetime]
-
-    @property
-    def values(self) -> tuple[object, ...]:
-        """As the statements take them."""
-        return (self.partition, *self.offsets, self.from_files, *self.times)
+    Args:
+        from_files: whether those that came from files are meant, too.
+    """
+    values = (topic_id, partition, *offsets, from_files)
+    return (await _columns(connection, _REJECT_SCHEMA, _REJECTS, *values)).sort("log_offset")
 
 
-async def rejects_of(connection: Connection, topic_id: str, aside: Aside) -> pl.DataFrame:
-    """Rejects in the log's order: log_offset, ts, merchant_id, reason, field, detail."""
-    row = await connection.fetchrow(_REJECTS, topic_id, *aside.values)
+async def repeats_of(
+    connection: Connection,
+    partition: int,
+    offsets: Offsets,
+    times: tuple[datetime, datetime],
+    *,
+    from_files: bool,
+) -> pl.DataFrame:
+    """Repeats of a range of offsets and of event time, its end included, in the log's order:
+    log_offset, ts, merchant_id.
+
+    Args:
+        from_files: whether those that came from files are meant, too, whatever their time.
+    """
+    values = (partition, *offsets, from_files, *times)
+    return (await _columns(connection, _REPEAT_SCHEMA, _REPEATS, *values)).sort("log_offset")
+
+
+async def _columns(
+    pool: Askable,
+    schema: dict[str, pl.DataType | type[pl.DataType]],
+    statement: str,
+    *values: object,
+) -> pl.DataFrame:
+    """What a statement says in one row of arrays."""
+    row = await pool.fetchrow(statement, *values)
     assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
-    return _frame(row, _REJECT_SCHEMA).sort("log_offset")
-
-
-async def repeats_of(connection: Connection, aside: Aside) -> pl.DataFrame:
-    """Repeats in the log's order: log_offset, ts, merchant_id."""
-    row = await connection.fetchrow(_REPEATS, *aside.values)
-    assert row is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
-    return _frame(row, _REPEAT_SCHEMA).sort("log_offset")
-
-
-def _frame(row: asyncpg.Record, schema: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
     return pl.DataFrame({name: row[name] or [] for name in schema}, schema=schema)
 
 

@@ -20,7 +20,7 @@ WRITER_SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "30s",
     "lock_timeout": "5s",
 }
-# A slice is read, laid out and swapped in one transaction: minutes where it is large.
+# A slice is compared and replaced in one transaction: minutes where it is large.
 REPLAY_SETTINGS: Final = {
     **WRITER_SETTINGS,
     "application_name": "footfall-reprocess",

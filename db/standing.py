@@ -76,10 +76,6 @@ class Rows:
             pl.concat([self.items, more.items]).sort("log_offset", "item_index"),
         )
 
-    def only(self, which: pl.Expr) -> "Rows":
-        """Those of which something is true; it may speak of columns that both have."""
-        return Rows(self.events.filter(which), self.items.filter(which))
-
 
 async def take(connection: Connection, place: Place, offsets: Sequence[int] | None = None) -> Rows:
     """The rows that stand at a place, of these offsets or all."""

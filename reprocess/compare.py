@@ -1,18 +1,16 @@
 """How what messages become today differs from what stands: columns beside columns."""
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
 
 import numpy as np
 import polars as pl
 
+from db.rollups import HOUR
 from db.runs import Changes
 from db.standing import Rows
 from db.windows import Window, merged
 from reprocess.deltas import Places, places_of
-
-HOUR: Final = timedelta(hours=1)
+from reprocess.ranges import standing_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +69,8 @@ def _any_twice(frame: pl.DataFrame, key: list[str]) -> bool:
 def _of(rows: Rows, offsets: Places) -> Rows:
     if offsets.size == 0:
         return Rows(rows.events.clear(), rows.items.clear())
-    return Rows(*(_among(frame, offsets) for frame in (rows.events, rows.items)))
-
-
-def _among(frame: pl.DataFrame, offsets: Places) -> pl.DataFrame:
-    return frame.filter(pl.Series(np.isin(places_of(frame), offsets)))
+    these = standing_at(offsets)
+    return Rows(*(frame.filter(these(frame)) for frame in (rows.events, rows.items)))
 
 
 def _hours(times: pl.Series) -> list[Window]:

@@ -13,12 +13,11 @@ import numpy as np
 import polars as pl
 
 from db import history, standing
-from db.history import Aside, Offsets, Place
+from db.history import Offsets, Place
 from db.pools import Askable, Connection
 from db.standing import Rows
-from events.transform import Only
 from reprocess.deltas import Places, not_among, places_of
-from reprocess.ranges import lying_in, shared, without
+from reprocess.ranges import lying_in, shared, standing_at, without
 from reprocess.recount import Recounted, Scope, recount
 from reprocess.source import Source
 from reprocess.work import Work
@@ -107,12 +106,14 @@ async def look(
     lines = await _lines(connection, work, scope, offsets)
     if not lines.select(_SPAN).equals(was.lines.select(_SPAN)):
         was = await read(connection, source, work, scope, offsets, before=was)
-    place = Place(scope.partition, *scope.window, scope.merchant_id, *offsets)
-    old = await standing.take(connection, place)
+    old = await standing.take(
+        connection, Place(scope.partition, *scope.window, scope.merchant_id, *offsets)
+    )
     within = _span(was.ranges, lines, offsets)
-    aside = Aside(scope.partition, within, offsets[0] < 0, reach(work, scope, lines))
-    rejects = await history.rejects_of(connection, work.run.topic_id, aside)
-    repeats = await history.repeats_of(connection, aside)
+    place, from_files = (scope.partition, within), offsets[0] < 0
+    rejects = await history.rejects_of(connection, work.run.topic_id, *place, from_files=from_files)
+    times = times_of(work, scope, lines)
+    repeats = await history.repeats_of(connection, *place, times, from_files=from_files)
     here = [places_of(frame.filter(scope.holds(frame))) for frame in (rejects, repeats)]
     known = np.concatenate([places_of(old.events), *here])
     recounted = await _mine(source, work, scope, was, known)
@@ -125,15 +126,13 @@ async def _mine(source: Source, work: Work, scope: Scope, was: Read, known: Plac
     others = not_among(known, mine.offsets)
     if others.size == 0:
         return mine
-    beyond = was.recounted.only(_of(others))
+    beyond = was.recounted.only(standing_at(others))
     gone = np.sort(not_among(others, beyond.offsets))
     ranges = [each for span in was.ranges for each in _around(gone, span)]
-    again = await recount(source, scope.partition, ranges, work.logic, work.pace, only=_of(gone))
+    again = await recount(
+        source, scope.partition, ranges, work.logic, work.pace, only=standing_at(gone)
+    )
     return mine.joined(beyond.processed, again.processed)
-
-
-def _of(offsets: Places) -> Only:
-    return lambda frame: pl.Series(np.isin(places_of(frame), offsets))
 
 
 def _span(ranges: Sequence[Offsets], lines: pl.DataFrame, offsets: Offsets) -> Offsets:
@@ -163,7 +162,7 @@ def _near(work: Work, scope: Scope) -> tuple[datetime, datetime]:
     return scope.start - work.run.misplaced, scope.end + work.run.misplaced
 
 
-def reach(work: Work, scope: Scope, lines: pl.DataFrame) -> tuple[datetime, datetime]:
+def times_of(work: Work, scope: Scope, lines: pl.DataFrame) -> tuple[datetime, datetime]:
     """The event times that messages of these lines may have by the old logic."""
     times = [*_near(work, scope)]
     times += [t for name in ("first_ts", "last_ts") for t in lines[name].to_list()]

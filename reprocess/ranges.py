@@ -1,4 +1,4 @@
-"""Ranges of offsets, half-open, in order and apart from each other."""
+"""Which offsets are meant: single ones, or half-open ranges, in order and apart from each other."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ import polars as pl
 
 from db.history import Offsets
 from events.transform import Only
+from reprocess.deltas import Places, places_of
 
 
 def shared(some: Sequence[Offsets], others: Sequence[Offsets]) -> list[Offsets]:
@@ -30,12 +31,17 @@ def without(some: Sequence[Offsets], others: Sequence[Offsets]) -> list[Offsets]
     return shared(some, list(between))
 
 
+def standing_at(offsets: Places) -> Only:
+    """Which rows' `log_offset` is one of them."""
+    return lambda frame: pl.Series(np.isin(places_of(frame), offsets))
+
+
 def lying_in(ranges: Sequence[Offsets]) -> Only:
     """Which rows' `log_offset` lies in one of them."""
     starts, ends = np.array(ranges, np.int64).reshape(-1, 2).T
 
     def only(frame: pl.DataFrame) -> pl.Series:
-        offsets = frame.get_column("log_offset").to_numpy()
+        offsets = places_of(frame)
         at = np.searchsorted(starts, offsets, side="right") - 1
         return pl.Series((at >= 0) & (offsets < ends[np.maximum(at, 0)]))
 

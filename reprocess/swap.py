@@ -20,7 +20,8 @@ from ingester.batch import Outcome
 from ingester.load import days_of, uncounted
 from reprocess.compare import Difference, compare
 from reprocess.deltas import Places, deltas_of, lines_that_differ, not_among, per_line, places_of
-from reprocess.look import Found, reach
+from reprocess.look import Found, times_of
+from reprocess.ranges import standing_at
 from reprocess.recount import Scope
 from reprocess.sums import beside, by_day
 from reprocess.work import Work
@@ -74,15 +75,15 @@ async def lay_beside(connection: Connection, work: Work, found: Found, outcome: 
         held = await standing.take(connection, place, [claim.offset])
         sides = (sides[0].with_more(held), sides[1].with_more(_counting(held, counted)))
     difference, sums = await asyncio.to_thread(_compared, *sides)
-    meant = np.concatenate([found.known, places_of(old.events), _offsets_of(outcome)])
+    meant = standing_at(np.concatenate([found.known, places_of(old.events), _offsets_of(outcome)]))
     return Beside(
         outcome,
         old,
         new,
         difference,
         sums,
-        _among(found.rejects, meant),
-        _among(found.repeats, meant),
+        found.rejects.filter(meant(found.rejects)),
+        found.repeats.filter(meant(found.repeats)),
         verdict,
     )
 
@@ -134,7 +135,7 @@ async def _with_moved(connection: Connection, work: Work, found: Found, outcome:
     moved = not_among(_offsets_of(outcome), np.concatenate(known))
     if moved.size == 0:
         return found.old
-    elsewhere = Place(found.scope.partition, *reach(work, found.scope, found.lines))
+    elsewhere = Place(found.scope.partition, *times_of(work, found.scope, found.lines))
     came = await standing.take(connection, elsewhere, moved.tolist())
     if not work.mend:
         _check_missing(found, not_among(moved, places_of(came.events)))
@@ -211,8 +212,3 @@ async def _replace_what_is_not_counted(
     if not laid.same_repeats:
         old = places_of(laid.repeats).tolist()
         await replacement.replace_repeats(connection, partition, old, laid.outcome.repeated)
-
-
-def _among(frame: pl.DataFrame, offsets: Places) -> pl.DataFrame:
-    mask = np.isin(places_of(frame), offsets)
-    return frame.filter(pl.Series(mask)).sort("log_offset")

@@ -59,6 +59,11 @@ SENT = rows(
 )
 
 
+def only(which: pl.Expr) -> Rows:
+    """Those of what was sent of which something is true."""
+    return Rows(SENT.events.filter(which), SENT.items.filter(which))
+
+
 def same(found: Rows, wanted: Rows) -> None:
     """Both tables' rows, in order."""
     assert_frame_equal(found.events, wanted.events)
@@ -74,17 +79,17 @@ async def test_what_was_written_is_read_again_and_deleted_as_told(shard: str) ->
         await replacement.insert(connection, SENT)
         same(await take(connection, Place(PARTITION, *DAY)), SENT)
         of_one = Place(PARTITION, *DAY, merchant_id=8)
-        same(await take(connection, of_one), SENT.only(pl.col("merchant_id") == 8))
+        same(await take(connection, of_one), only(pl.col("merchant_id") == 8))
         within = Place(PARTITION, *DAY, first_offset=1, end_offset=3)
-        same(await take(connection, within, [2, 3]), SENT.only(pl.col("log_offset") == 2))
+        same(await take(connection, within, [2, 3]), only(pl.col("log_offset") == 2))
         late = Place(PARTITION, NOON + timedelta(seconds=2), DAY[1])
-        same(await take(connection, late), SENT.only(pl.col("log_offset") >= 2))
-        same(await take(connection, Place(PARTITION + 1, *DAY)), SENT.only(pl.lit(value=False)))
+        same(await take(connection, late), only(pl.col("log_offset") >= 2))
+        same(await take(connection, Place(PARTITION + 1, *DAY)), only(pl.lit(value=False)))
 
-        await replacement.delete(connection, PARTITION, SENT.only(pl.col("log_offset") == 1))
-        same(await take(connection, Place(PARTITION, *DAY)), SENT.only(pl.col("log_offset") > 1))
+        await replacement.delete(connection, PARTITION, only(pl.col("log_offset") == 1))
+        same(await take(connection, Place(PARTITION, *DAY)), only(pl.col("log_offset") > 1))
         with pytest.raises(ReplacementError, match="2 rows of event_items are to go"):
-            await replacement.delete(connection, PARTITION, SENT.only(pl.col("log_offset") == 1))
+            await replacement.delete(connection, PARTITION, only(pl.col("log_offset") == 1))
         await trial.rollback()
     await pool.close()
 
