@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import SystemRandom
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -16,6 +17,7 @@ from stack.npm import PartMissingError, Say, say_to_stderr
 from stack.parts import java, kafka_jars
 
 CLUSTER_ID: Final = "Zm9vdGZhbGwtZW1iZWRkZQ"
+PORTS: Final = range(20_000, 32_768)
 READY_WITHIN_S: Final = 90.0
 
 _PROPERTIES: Final = """\
@@ -165,11 +167,16 @@ class Broker:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Free ports below those that outgoing connections get: until the broker listens, any of them
+    might take its port, even one that asks whether it answers yet."""
+    found: list[int] = []
+    for port in SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise PartMissingError(f"no free port on loopback in {PORTS.start} to {PORTS.stop - 1}")
