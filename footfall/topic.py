@@ -11,6 +11,7 @@ from confluent_kafka.cimpl import NewTopic
 from events.lines import key_of, lines_of
 
 YEAR_MS: Final = 366 * 86_400_000
+ANSWER_WITHIN_S: Final = 10.0
 
 
 def ensure_topic(bootstrap: str, topic: str, partitions: int, options: dict[str, str]) -> int:
@@ -35,11 +36,15 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, options: dict[str,
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    return len(admin.list_topics(topic, timeout=10).topics[topic].partitions)
+    return len(admin.list_topics(topic, timeout=ANSWER_WITHIN_S).topics[topic].partitions)
 
 
 class TopicWriter:
-    """A producer that counts what the broker acknowledged."""
+    """A producer that counts what the broker acknowledged.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
 
     def __init__(self, bootstrap: str, topic: str, options: dict[str, str]) -> None:
         self._topic = topic
@@ -58,6 +63,8 @@ class TopicWriter:
                 "log_level": 2,  # what fails for good comes back as a delivery report
             }
         )
+        # One that has not met its broker keeps its first messages back for half a second or more.
+        self._producer.list_topics(topic, timeout=ANSWER_WITHIN_S)
 
     def write(self, key: bytes, value: bytes | None) -> None:
         """Hand in one message; waits while the queue is full.

@@ -11,6 +11,7 @@ from db.runs import Slice
 from reprocess.settings import ReprocessSettings
 
 _BYTES_SAMPLE: Final = 200
+_SAMPLE_WITHIN_S: Final = 5.0
 
 
 class RefusedError(Exception):
@@ -82,7 +83,9 @@ class TopicLog:
 
     def bytes_a_message(self, partition: int, ranges: Sequence[Offsets]) -> float:
         """The mean of a few messages, unpacked."""
-        self._consumer.assign([TopicPartition(self._topic, partition, ranges[0][0])])
-        messages = self._consumer.consume(_BYTES_SAMPLE, 5)
+        first = ranges[0][0]
+        there = min(_BYTES_SAMPLE, self.bounds(partition)[1] - first)  # more would be waited for
+        self._consumer.assign([TopicPartition(self._topic, partition, first)])
+        messages = self._consumer.consume(there, _SAMPLE_WITHIN_S) if there > 0 else []
         sizes = [len(m.value() or b"") + len(m.key() or b"") for m in messages if not m.error()]
         return sum(sizes) / len(sizes) if sizes else 0.0

@@ -146,7 +146,11 @@ class Broker:
                 break
             try:
                 client.list_topics(timeout=1)
+                # The first to ask for a group has their topic made, and a consumer would wait
+                # seconds before it asked again.
+                client.describe_consumer_groups(["-"], request_timeout=1)["-"].result()
             except KafkaException:
+                time.sleep(0.05)
                 continue
             return
         self.kill()

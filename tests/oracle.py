@@ -41,25 +41,36 @@ class Truth:
 def read_log(bootstrap: str, topic: str) -> list[tuple[int, int, int, bytes | None]]:
     """Every message: partition, offset, log time in ms, value; in the order of each partition."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.auto.commit": False}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "oracle",
+            "enable.auto.commit": False,
+            "fetch.queue.backoff.ms": 10,
+        }
     )
+    found = []
     try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        found = []
-        for partition in partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
-            consumer.assign([TopicPartition(topic, partition, low)])
-            at = low
-            while at < high:
-                for message in consumer.consume(10_000, 0.3):
-                    assert message.error() is None, message.error()
-                    offset = message.offset()
-                    assert offset is not None
-                    at = offset + 1
-                    found.append((partition, offset, message.timestamp()[1], message.value()))
-        return found
+        left = {}
+        for partition in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
+            place = TopicPartition(topic, partition)
+            low, high = consumer.get_watermark_offsets(place, timeout=30)
+            if low < high:
+                left[partition] = (low, high)
+        consumer.assign([TopicPartition(topic, each, low) for each, (low, _) in left.items()])
+        while left:
+            for message in consumer.consume(10_000, 0.05):
+                assert message.error() is None, message.error()
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None
+                assert offset is not None
+                if partition not in left or offset >= left[partition][1]:
+                    continue  # it came after we asked how far the log goes
+                found.append((partition, offset, message.timestamp()[1], message.value()))
+                if offset + 1 == left[partition][1]:
+                    del left[partition]
     finally:
         consumer.close()
+    return sorted(found, key=lambda each: each[:2])
 
 
 def truth(bootstrap: str, topic: str, limits: Limits | None = None) -> Truth:

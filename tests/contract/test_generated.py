@@ -39,7 +39,7 @@ EXAMPLES = int(os.environ.get("FOOTFALL_TEST_EXAMPLES", "150"))
 
 
 def happenings() -> Iterator[dict[str, Any]]:
-    """Visits around every clock's change, and some at any time."""
+    """Visits around every clock's change, and some at any time of a dozen other days."""
     dice = random.Random(11)
     moments = [
         at + timedelta(minutes=dice.randrange(-1500, 1560), milliseconds=dice.randrange(60_000))
@@ -47,7 +47,11 @@ def happenings() -> Iterator[dict[str, Any]]:
         for at in CHANGES[zone]
         for _ in range(25)
     ]
-    moments += [FIRST + timedelta(seconds=dice.randrange(350 * 86_400)) for _ in range(150)]
+    days = dice.sample(range(350), 12)
+    moments += [
+        FIRST + timedelta(days=dice.choice(days), seconds=dice.randrange(86_400))
+        for _ in range(150)
+    ]
     for visit, began in enumerate(moments):
         at = began
         common = {
