@@ -112,7 +112,7 @@ def _kept(footfall: State, meant: Meant) -> Kept | None:
     ):
         return None
     now = footfall.stand(meant.place, merchant_id)
-    return footfall.answers.held(meant.question, now, meant.period)
+    return footfall.answers.held(meant.question, meant.place.shard, now, meant.period)
 
 
 async def _send(send: Send, kept: Kept, *, known: bool) -> None:

@@ -66,10 +66,11 @@ async def respond(
         kept_as = name((question, place.shard))
         kept = await footfall.answers.get(
             kept_as,
+            place.shard,
             merchant.merchant_id,
-            lambda: footfall.stand(place, merchant.merchant_id),
-            lambda: compute(place),
-            period,
+            stand=lambda: footfall.stand(place, merchant.merchant_id),
+            compute=lambda: compute(place),
+            period=period,
         )
         meant = partial(
             Meant, merchant=merchant, place=place, question=kept_as, period=period, points=points

@@ -70,7 +70,7 @@ async def export(
         return _stream(question, kind, body["meta"], _once(body["rows"]))
     if question.include.comparison or question.include.other:
         raise invalid("include", "A file of all rows holds no comparison and no other: give limit.")
-    if _open.get(place.pool, 0) >= AT_ONCE:
+    if _open.get(place.scans, 0) >= AT_ONCE:
         raise problem(
             429,
             "too_many_files",
@@ -98,9 +98,9 @@ async def _pieces(question: Question, place: Place) -> AsyncIterator[Any]:
     """
     planned = plan(question)
     async with AsyncExitStack() as held:
-        _open[place.pool] = _open.get(place.pool, 0) + 1
-        held.callback(_closed, place.pool)
-        connection = await held.enter_async_context(place.pool.acquire(timeout=ACQUIRE_S))
+        _open[place.scans] = _open.get(place.scans, 0) + 1
+        held.callback(_closed, place.scans)
+        connection = await held.enter_async_context(place.scans.acquire(timeout=ACQUIRE_S))
         await held.enter_async_context(connection.transaction(readonly=True))
         before = _before(question, place)
         told = await connection.fetchrow(before.text, *before.parameters)

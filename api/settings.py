@@ -18,7 +18,7 @@ class ApiSettings:
     kafka_options: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     requests_per_minute: int = 6000
-    pool_size: int = 8
+    pool_size: int = 4  # connections of a worker to a shard, and as many for scans
     cache_seconds: float = 2.0  # how long an answer is served again whatever happens; 0: none is
     answers_dir: Path | None = None  # where the workers of one server share answers
     raw_rows: int = 20_000_000  # what a question that no rollup answers may read

@@ -19,7 +19,14 @@ from db import catalogue
 from db.catalogue import Key, Merchant
 from db.moves import lives_in
 from db.placement import partition_of
-from db.pools import READER_SETTINGS, WRITER_SETTINGS, open_pool, open_pools, shard_map
+from db.pools import (
+    READER_SETTINGS,
+    SCAN_SETTINGS,
+    WRITER_SETTINGS,
+    open_pool,
+    open_pools,
+    shard_map,
+)
 from events.check import MAX_MERCHANT_ID
 
 MERCHANT_S: Final = 60.0  # a shop's zone and currency are chosen once
@@ -33,6 +40,7 @@ class State:
     publisher: Publisher
     catalogue: asyncpg.Pool
     readers: list[asyncpg.Pool]
+    scanners: list[asyncpg.Pool]
     changes: list[Changes]
     answers: Answers
     keys: Memory[str, Key | None]
@@ -48,9 +56,9 @@ class State:
             {**WRITER_SETTINGS, "application_name": "footfall-catalogue"},
             size=2,
         )
-        readers = await open_pools(
-            settings.read_shards or settings.shards, READER_SETTINGS, size=settings.pool_size
-        )
+        where, size = settings.read_shards or settings.shards, settings.pool_size
+        readers = await open_pools(where, READER_SETTINGS, size=size)
+        scanners = await open_pools(where, SCAN_SETTINGS, size=size)
         changes = [Changes(pool, settings.topic) for pool in readers]
         countries, shared = settings.country_file, settings.answers_dir
         if settings.cache_seconds:
@@ -63,6 +71,7 @@ class State:
             ),
             known,
             readers,
+            scanners,
             changes,
             Answers(settings.cache_seconds, Shelf(shared) if shared else None),
             Memory(partial(catalogue.find_key, known)),
@@ -80,7 +89,7 @@ class State:
             self.answers.shelf.close()
         if self.countries is not None:
             self.countries.close()
-        for pool in (self.catalogue, *self.readers):
+        for pool in (self.catalogue, *self.readers, *self.scanners):
             pool.terminate()
 
     async def merchant(self, merchant_id: int) -> Merchant:
@@ -123,7 +132,8 @@ class State:
             await self._map.renew(None)
             return False
 
-        return Place(self.readers[shard], partition, self.settings.topic, shard, is_right)
+        pools = (self.readers[shard], self.scanners[shard])
+        return Place(*pools, partition, self.settings.topic, shard, is_right)
 
     def shard_of(self, merchant_id: int) -> int | None:
         """The shard that holds a merchant, where that is known without asking."""

@@ -49,6 +49,8 @@ FUNNEL = msgspec.json.encode(
     {"steps": [{"event": "page_view"}, {"event": "add_to_cart"}, {"event": "purchase"}],
      "date_range": "7d"}
 )  # fmt: skip
+_FRESH = b"footfall-fresh-as-of: "
+AGES_OF = 20  # of each so many answers, one's age is taken
 Question = tuple[str, str, bytes]  # kind, path behind the merchant, body
 console = Console()
 
@@ -92,7 +94,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, freed: Callable[["Connection"], None]) -> None:
         self._freed = freed
         self._parts = bytearray()
-        self._done: Callable[[int], None] = lambda _: None
+        self._done: Callable[[int, bytes], None] = lambda *_: None
+        self._fresh = b""
         self._wanted: int | None = None
         self.transport: asyncio.Transport | None = None
 
@@ -102,8 +105,8 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         self._freed(self)
 
-    def ask(self, request: bytes, done: Callable[[int], None]) -> None:
-        """Send; `done` is called with the answer's status."""
+    def ask(self, request: bytes, done: Callable[[int, bytes], None]) -> None:
+        """Send; `done` is called with the answer's status and how fresh it says that it is."""
         assert self.transport is not None
         self._done = done
         self.transport.write(request)
@@ -119,11 +122,13 @@ class Connection(asyncio.Protocol):
             at = head.find(b"content-length:")
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             self._wanted = end + 4 + length
+            at = head.find(_FRESH)
+            self._fresh = head[at + len(_FRESH) :].split(b"\r\n", 1)[0] if at >= 0 else b""
         if len(self._parts) >= self._wanted:
             status = int(self._parts[9:12])
             self._parts.clear()
             self._wanted = None
-            self._done(status)
+            self._done(status, self._fresh)
             self._freed(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -140,6 +145,7 @@ class Load:
     rate: int
     took: dict[str, list[float]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
+    ages: list[float] = field(default_factory=list)  # seconds, of a part of the answers
     _answered: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: deque[Connection] = field(default_factory=deque)
     _due: deque[tuple[float, str, bytes]] = field(default_factory=deque)
@@ -171,7 +177,10 @@ class Load:
             due, kind, request = self._due.popleft()
             connection = self._idle.popleft()
 
-            def done(status: int, due: float = due, kind: str = kind) -> None:
+            def done(status: int, fresh: bytes, due: float = due, kind: str = kind) -> None:
+                if fresh and self.statuses.total() % AGES_OF == 0:
+                    as_of = datetime.fromisoformat(fresh.decode().upper())
+                    self.ages.append((datetime.now(UTC) - as_of).total_seconds())
                 self.took.setdefault(kind, []).append((time.monotonic() - due) * 1000)
                 self.statuses[status] += 1
                 if self.statuses.total() == len(self.requests):
@@ -202,24 +211,36 @@ def requests(api: Served, merchants: int, count: int, seed: int) -> list[tuple[s
     return found
 
 
-def arrive(dsn: str, merchants: int, first_offset: int, rate: int, stop: Any) -> None:
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """Events that arrive: how many a second, and between which moments."""
+
+    merchants: int
+    first_offset: int
+    rate: int
+    begun: Any  # events of multiprocessing
+    stop: Any
+
+
+def arrive(dsn: str, arriving: Arriving) -> None:
     """New events in a batch a second, and what comes late refreshed, as an ingester does."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    asyncio.run(_arrive(dsn, merchants, first_offset, rate, stop))
+    asyncio.run(_arrive(dsn, arriving))
 
 
-async def _arrive(dsn: str, merchants: int, offset: int, rate: int, stop: Any) -> None:
+async def _arrive(dsn: str, arriving: Arriving) -> None:
     pool = await open_pool(dsn, WRITER_SETTINGS, size=3)
     loader = Loader(pool, TOPIC_ID, timedelta(minutes=15))
-    passes = 0
-    while not stop.is_set():
+    passes, offset, rate = 0, arriving.first_offset, arriving.rate
+    while not arriving.stop.is_set():
         began = time.monotonic()
         now = datetime.now(UTC)
         if rate:
-            values = by_size(merchants, rate, 30 / 86_400, passes + 2)[:rate]
+            values = by_size(arriving.merchants, rate, 30 / 86_400, passes + 2)[:rate]
             await load(pool, loader, messages(values, offset), now)
             offset += len(values)
         await note_applied(pool, TOPIC_ID, now, {0: offset})
+        arriving.begun.set()
         passes += 1
         if passes % 5 == 0:
             await patiently(partial(refresh_late, pool))  # a policy may be at it
@@ -235,10 +256,11 @@ def run(asked: argparse.Namespace) -> None:
         server = server_of(dsn)
         with served(dsn, asked.merchants, asked.workers) as api:
             context = multiprocessing.get_context("spawn")
-            stop = context.Event()
-            arguments = (dsn, asked.merchants, len(values), asked.live, stop)
-            arriving = context.Process(target=arrive, args=arguments)
+            begun, stop = context.Event(), context.Event()
+            events = Arriving(asked.merchants, len(values), asked.live, begun, stop)
+            arriving = context.Process(target=arrive, args=(dsn, events))
             arriving.start()
+            begun.wait(60)
             where = urlsplit(api.url)
 
             def cpu() -> dict[str, float]:
@@ -270,5 +292,9 @@ def report(done: Load, seconds: float, used: dict[str, float], asked: argparse.N
         figures = np.percentile(times, [50, 90, 99, 100])
         table.add_row(kind, f"{len(times):,}", *(f"{figure:.1f}" for figure in figures))
     console.print(table)
+    ages = np.percentile(done.ages, [50, 99, 100])
+    console.print(
+        "an answer is as of {:.1f} s ago at p50, {:.1f} s at p99, {:.1f} s at most".format(*ages)
+    )
     parts = ", ".join(f"{part} {s / len(done.requests) * 1000:.2f}" for part, s in used.items())
     console.print(f"CPU ms a question: {parts}")

@@ -38,7 +38,12 @@ READER_SETTINGS: Final = {
     "statement_timeout": "10s",
     "default_transaction_read_only": "on",
     "jit": "off",
+    # The API has few statements of rollups, and to plan one costs more than to run it: once is
+    # enough. Left to itself the server judges by the first few that come, and may plan for ever.
+    "plan_cache_mode": "force_generic_plan",
 }
+# Raw rows lie in hundreds of chunks: better to plan each time for the few that hold the range.
+SCAN_SETTINGS: Final = {**READER_SETTINGS, "plan_cache_mode": "force_custom_plan"}
 
 
 async def open_pool(

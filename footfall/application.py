@@ -10,6 +10,7 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from api.app import create_app
 from footfall.environment import Environment, configure_logging
+from footfall.loop import collect_rarely
 from footfall.serve import DRAINING
 from page.files import folders
 
@@ -28,6 +29,7 @@ def application() -> Any:
         answers_dir=draining.parent / "answers",  # the server's own folder, new at each start
     )
     app = create_app(settings)
+    collect_rarely()
     if not environment.trusted_proxies:
         return app
     return wrap_asgi_with_proxy_headers(app, list(environment.trusted_proxies))

@@ -8,14 +8,20 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 # A batch is tens of thousands of objects, none of them in a cycle. By default the collector looks
-# at them again and again: a fifth of what a replay's CPU does.
+# at them again and again: a fifth of what a replay's CPU does, and a tenth of a second at a time in
+# a worker of the API, which keeps hundreds of thousands.
 NEW_OBJECTS: Final = 50_000
+
+
+def collect_rarely() -> None:
+    """Garbage in cycles is looked for rarely, and never again among what stands by now."""
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """What a coroutine comes to: in uvloop, which spends less of the CPU on a server's rows."""
-    gc.freeze()
-    gc.set_threshold(NEW_OBJECTS)
+    collect_rarely()
     try:
         import uvloop
     except ImportError:  # there is none for Windows

@@ -20,17 +20,16 @@ class Kept:
     meta: dict[str, Any]
     etag: str
     made_at: float  # of the machine's clock, which all its processes share
-    took_s: float
     stand: Stand | None
 
     @classmethod
-    def of(cls, body: Body, stand: Stand | None, took_s: float = 0.0) -> Self:
+    def of(cls, body: Body, stand: Stand | None) -> Self:
         """From the body of an answer, which is used up."""
         meta = body.pop("meta")
         head = msgspec.json.encode(body)[:-1]
         # weak: the numbers are the same, what is said of their freshness may differ
         etag = f'W/"{blake2b(head, digest_size=12).hexdigest()}"'
-        return cls(head, meta, etag, time.monotonic(), took_s, stand)
+        return cls(head, meta, etag, time.monotonic(), stand)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Place:
     """Where a merchant's rows live."""
 
     pool: asyncpg.Pool
+    scans: asyncpg.Pool  # for what reads raw rows or long results: rollups never wait behind those
     partition: int
     topic: str
     shard: int = 0  # its number among the settings'
@@ -40,7 +41,8 @@ async def fetch(place: Place, statement: Statement) -> dict[str, Any]:
         MovedError: the shard is not the merchant's any more.
         asyncpg.PostgresError, OSError, TimeoutError: the shard cannot answer now.
     """
-    async with place.pool.acquire(timeout=ACQUIRE_S) as connection:
+    pool = place.scans if statement.costs else place.pool
+    async with pool.acquire(timeout=ACQUIRE_S) as connection:
         found = await connection.fetchrow(statement.text, *statement.parameters)
     assert found is not None  # noqa: S101 - aggregates without GROUP BY give exactly one row
     told = dict(found)

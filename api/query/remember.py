@@ -1,14 +1,15 @@
 """Answers kept as ready bytes, by question, as long as they are true.
 
 An answer is served again for `floor_s` whatever happens, for it says itself how fresh it is, and
-longer where it took long: a shard under load is asked less. Beyond that it is served while its
-merchant has no new rows (`changes`): then only its freshness is written anew. The same question
-asked twice at a time is asked once. What one worker has made lies on the `shelf` for the others.
+the longer the more questions its shard has before it: under load it is asked less, so that no queue
+grows. Beyond that an answer is served while its merchant has no new rows (`changes`): then only its
+freshness is written anew. The same question asked twice at a time is asked once. What one worker
+has made lies on the `shelf` for the others.
 """
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,10 +25,10 @@ from api.query.periods import Period
 from api.query.shelf import Shelf
 
 MAX_BYTES: Final = 128 << 20
-AT_ONCE: Final = 4  # statements of one merchant that run at a time
+AT_ONCE: Final = 3  # statements of one merchant that run at a time
 WAITING: Final = 60  # and that may wait for one of those
-WORTH: Final = 150  # an answer is served again for so many times as long as it took to make
-MOST_FLOORS: Final = 2.5  # but for so many times `floor_s` at most
+EASY: Final = 2  # questions at a time that are no load for a shard
+LONGEST_S: Final = 15.0  # for which an answer is served whatever happens
 
 
 def name(question: object) -> bytes:
@@ -44,12 +45,15 @@ class Answers:
     _kept: OrderedDict[bytes, Kept] = field(default_factory=OrderedDict)
     _asking: dict[bytes, asyncio.Task[Kept]] = field(default_factory=dict)
     _turns: dict[int, list[Any]] = field(default_factory=dict)
+    _at_work: Counter[int] = field(default_factory=Counter)  # questions before each shard
     _bytes: int = 0
 
     async def get(
         self,
         question: bytes,
+        shard: int,
         merchant_id: int,
+        *,
         stand: Callable[[], Stand | None],
         compute: Callable[[], Awaitable[Body]],
         period: Period | None,
@@ -58,39 +62,41 @@ class Answers:
 
         Args:
             question: the `name` of all that the answer depends on, but for the rows.
+            shard: the number of the one that is asked.
             stand: where the merchant's rows stand now, as far as is known.
             period: the question's range; None where it moves with the clock.
         """
         if not self.floor_s:
             async with self._turn(merchant_id):
                 return Kept.of(await compute(), None)
-        kept = self.held(question, stand(), period)
+        kept = self.held(question, shard, stand(), period)
         if kept is not None:
             return kept
         task = self._asking.get(question)
         if task is None:
-            task = asyncio.create_task(self._ask(question, merchant_id, stand(), compute))
+            task = asyncio.create_task(self._ask(question, shard, merchant_id, stand(), compute))
             self._asking[question] = task
             task.add_done_callback(lambda _: self._asking.pop(question, None))
         return await asyncio.shield(task)
 
-    def held(self, question: bytes, now: Stand | None, period: Period | None) -> Kept | None:
+    def held(
+        self, question: bytes, shard: int, now: Stand | None, period: Period | None
+    ) -> Kept | None:
         """The answer, where it is kept, here or on the shelf, and may be served once more."""
         kept = self._kept.get(question)
-        if kept is not None and self._is_true(kept, now, period):
+        if kept is not None and self._is_true(kept, shard, now, period):
             self._kept.move_to_end(question)
             return kept
         kept = self.shelf.get(question) if self.shelf and self.floor_s else None
-        if kept is None or not self._is_true(kept, now, period):
+        if kept is None or not self._is_true(kept, shard, now, period):
             return None
         self._keep(question, kept)
         return kept
 
-    def _is_true(self, kept: Kept, now: Stand | None, period: Period | None) -> bool:
+    def _is_true(self, kept: Kept, shard: int, now: Stand | None, period: Period | None) -> bool:
         """Whether an answer may be served once more; where it may, it says how fresh it now is."""
         then = kept.stand
-        longer_s = min(kept.took_s * WORTH, self.floor_s * MOST_FLOORS)
-        young = time.monotonic() - kept.made_at <= max(self.floor_s, longer_s)
+        young = time.monotonic() - kept.made_at <= self._young_s(shard)
         if now is None or then is None:
             return young
         if then.is_of_before(now):
@@ -109,16 +115,25 @@ class Answers:
             }
         return True
 
+    def _young_s(self, shard: int) -> float:
+        """For how long an answer of a shard is served whatever happens."""
+        load = max(0, self._at_work[shard] - EASY)
+        return max(self.floor_s, min(self.floor_s * (1 + load), LONGEST_S))
+
     async def _ask(
         self,
         question: bytes,
+        shard: int,
         merchant_id: int,
         stand: Stand | None,
         compute: Callable[[], Awaitable[Body]],
     ) -> Kept:
         async with self._turn(merchant_id):
-            began = time.monotonic()
-            kept = Kept.of(await compute(), stand, time.monotonic() - began)
+            self._at_work[shard] += 1
+            try:
+                kept = Kept.of(await compute(), stand)
+            finally:
+                self._at_work[shard] -= 1
         self._keep(question, kept)
         if self.shelf:
             self.shelf.put(question, kept)

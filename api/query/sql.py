@@ -38,6 +38,11 @@ class Statement:
         self.parameters.append(value)
         return f"${len(self.parameters)}::{kind}"
 
+    @property
+    def costs(self) -> list[str]:
+        """Names of the CTEs that tell how many raw rows are read; none where rollups answer."""
+        return [name for name in self.shared if name.startswith("cost_")]
+
     def finish(self, text: str) -> "Statement":
         """The whole text: what the parts share stands before them."""
         ctes = ",\n     ".join(f"{name} AS ({query})" for name, query in self.shared.items())

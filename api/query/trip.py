@@ -58,7 +58,7 @@ def told_with(
         topic=statement.parameter(topic, "text"),
         replacing=REPLACING.format(partition=number),
     )
-    costs = [f"(SELECT rows FROM {name})" for name in statement.shared if name.startswith("cost_")]
+    costs = [f"(SELECT rows FROM {name})" for name in statement.costs]
     cost = f"greatest({', '.join(costs)})" if costs else "0::int8"
     joined = ",\n       ".join([*relations, f"({fresh}) AS fresh"])
     return statement.finish(

@@ -1,7 +1,9 @@
 """When an answer may be served again, and what it then says of itself."""
 
 import asyncio
-import time
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,7 +47,9 @@ class Shard:
 async def ask(
     answers: Answers, shard: Shard, now: Stand | None, period: Period | None = DAY
 ) -> dict[str, Any]:
-    kept = await answers.get(b"question", 1, lambda: now, shard.answer, period)
+    kept = await answers.get(
+        b"question", 0, 1, stand=lambda: now, compute=shard.answer, period=period
+    )
     return dict(msgspec.json.decode(kept.body))
 
 
@@ -94,17 +98,58 @@ async def test_a_young_answer_of_before_a_partition_left_and_returned_is_not_ser
     assert (await ask(answers, shard, returned))["rows"] == [2]
 
 
-async def test_an_answer_that_took_long_is_served_for_longer() -> None:
-    now = time.monotonic()
-    for took, age, served in ((0.0, 1.9, 1), (0.0, 2.1, 0), (0.02, 2.9, 1), (0.02, 3.1, 0),
-                              (9.0, 4.9, 1), (9.0, 5.1, 0)):  # fmt: skip
-        answers, shard = Answers(2), Shard()
-        await ask(answers, shard, stand())
-        kept = answers.held(b"question", stand(), DAY)
-        assert kept is not None
-        kept.took_s, kept.made_at = took, now - age
+@pytest.mark.parametrize(
+    ("at_work", "age", "rows"),
+    [(2, 1.9, 1), (2, 2.1, 2), (4, 5.9, 1), (4, 6.1, 2), (40, 14.9, 1), (40, 15.1, 2)],
+)
+async def test_under_load_an_answer_is_served_for_longer(
+    at_work: int, age: float, rows: int
+) -> None:
+    answers, shard = Answers(2), Shard()
+    await ask(answers, shard, stand())
+    grow_older(answers, age)
+    async with at_work_on(answers, 0, at_work):
         told = await ask(answers, shard, stand(minutes=5, changed=True))
-        assert told["rows"] == [2 - served]
+    assert told["rows"] == [rows]
+
+
+async def test_load_on_one_shard_makes_no_answer_of_another_older() -> None:
+    answers, shard = Answers(2), Shard()
+    await ask(answers, shard, stand())
+    grow_older(answers, 3)
+    async with at_work_on(answers, 1, 40):
+        told = await ask(answers, shard, stand(changed=True))
+    assert told["rows"] == [2]
+
+
+def grow_older(answers: Answers, seconds: float) -> None:
+    """As if the answer had been made so long ago."""
+    kept = answers.held(b"question", 0, stand(), DAY)
+    assert kept is not None
+    kept.made_at -= seconds
+
+
+@asynccontextmanager
+async def at_work_on(answers: Answers, shard: int, count: int) -> AsyncIterator[None]:
+    """While a shard has so many questions of as many merchants before it."""
+    all_ask, ends = asyncio.Event(), asyncio.Event()
+    asking = itertools.count(1)
+
+    async def slow() -> dict[str, Any]:
+        if next(asking) == count:
+            all_ask.set()
+        await ends.wait()
+        return {"rows": [], "meta": {"source": "raw"}}
+
+    async with asyncio.TaskGroup() as others:
+        for number in range(count):
+            asked = answers.get(
+                b"%d" % number, shard, number, stand=stand, compute=slow, period=DAY
+            )
+            others.create_task(asked)
+        await all_ask.wait()
+        yield
+        ends.set()
 
 
 async def test_raw_rows_need_no_refresh() -> None:
@@ -129,7 +174,7 @@ async def test_old_answers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remember, "MAX_BYTES", 40)
     answers, shard = Answers(60), Shard()
     for question in (b"a", b"b", b"c", b"d", b"a"):
-        await answers.get(question, 1, stand, shard.answer, DAY)
+        await answers.get(question, 0, 1, stand=stand, compute=shard.answer, period=DAY)
     assert shard.asked == 5
 
 
@@ -147,7 +192,7 @@ async def test_one_merchant_does_not_take_every_turn() -> None:
 
     async def one(number: int) -> str:
         try:
-            await answers.get(b"%d" % number, 1, stand, slow, DAY)
+            await answers.get(b"%d" % number, 0, 1, stand=stand, compute=slow, period=DAY)
         except ProblemDetailsException as refused:
             assert isinstance(refused.extra, dict)
             return str(refused.extra["code"])

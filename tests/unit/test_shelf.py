@@ -45,7 +45,7 @@ async def ask(worker: Answers, now: Stand | None) -> tuple[str, str]:
         meta = {"fresh_as_of": None, "complete": False, "source": "daily"}
         return {"rows": ["new"], "meta": meta}
 
-    told = await worker.get(QUESTION, 1, lambda: now, compute, DAY)
+    told = await worker.get(QUESTION, 0, 1, stand=lambda: now, compute=compute, period=DAY)
     found = "new" if b"new" in told.head else told.head.decode()[9]
     return found, str(told.meta["fresh_as_of"])
 
