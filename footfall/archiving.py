@@ -10,8 +10,9 @@ from rich.table import Table
 from db import history
 from db.history import Offsets
 from db.runs import Slice
-from footfall.reprocess_report import ProgressBar, output
+from footfall.reprocess_report import ProgressBar
 from footfall.reprocess_world import in_loop, open_log, opened, settings_of
+from footfall.told import output
 from reprocess.archive import Manifest, Verdict, Wanted, read_manifest, verify_file, write_archive
 from reprocess.plan import Asked, check_topic, partitions_of
 from reprocess.settings import ReprocessSettings

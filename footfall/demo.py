@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import httpx
 import psycopg
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from db.migrate import migrate
 from footfall.compare import Line, compare
 from footfall.simulate import DAY_MS, Shops
+from footfall.told import output, progress
 from footfall.topic import TopicWriter, ensure_topic
 from stack.embedded import EmbeddedStack
 
@@ -29,8 +29,6 @@ SHOPS: Final = ("Teapots", "Bicycles", "Lamps", "Seeds", "Atlases")
 LIVE_PER_S: Final = 100
 OVER_HTTP: Final = 200
 QUERYABLE_WITHIN_S: Final = 600.0
-progress = Console(stderr=True)
-output = Console()
 
 
 def run_demo(events: int, *, once: bool, seed: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from footfall.reprocess_report import output
+from footfall.told import output
 from reprocess.diff import Diff, Measured
 
 

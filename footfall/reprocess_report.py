@@ -13,9 +13,8 @@ from rich.table import Table
 
 from db.rollups import DAY
 from db.runs import Done, Slice
+from footfall.told import output, progress
 from reprocess.plan import FileHolds, ReplayPlan
-
-output = Console()
 
 _RUNS: Final = """
 SELECT run.run_id::text, run.state, run.window_start, run.window_end, run.merchant_id,
@@ -133,7 +132,7 @@ class ProgressBar:
             BarColumn(),
             TaskProgressColumn(show_speed=True),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=progress,
         )
         self._task = self._bar.add_task("reading", total=messages)
         self._replaced = self._refreshed = 0

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import asyncpg
 import typer
-from rich.console import Console
 
 from db import runs
 from db.history import MovedAwayError
@@ -18,6 +17,7 @@ from events.enrich import Enrichment
 from events.transform import LOGIC_VERSION
 from footfall.environment import Environment, configure_logging
 from footfall.loop import run
+from footfall.told import progress
 from reprocess.file_plan import Files, plan_from_files
 from reprocess.log_source import LogSource
 from reprocess.plan import Asked, ReplayPlan, plan, window_of
@@ -25,7 +25,6 @@ from reprocess.recount import Logic
 from reprocess.settings import ReprocessSettings
 from reprocess.topic_log import RefusedError
 
-progress = Console(stderr=True)
 T = TypeVar("T")
 
 

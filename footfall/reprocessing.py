@@ -44,10 +44,10 @@ from footfall.reprocess_world import (
     open_log,
     opened,
     planned_of,
-    progress,
     settings_of,
 )
 from footfall.sources import paths_of, read_into_spool
+from footfall.told import progress
 from reprocess.cascade import cascade
 from reprocess.diff import Diff, diff
 from reprocess.file_plan import Files

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from db import moves
@@ -18,6 +17,7 @@ from footfall.environment import Environment, configure_logging
 from footfall.loop import run
 from footfall.reprocess_report import ProgressBar
 from footfall.reprocess_world import logic_of
+from footfall.told import output, progress
 from reprocess.move import call_off, carry_out
 from reprocess.mover import Mover, check_new
 from reprocess.pace import Pace
@@ -29,8 +29,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-progress = Console(stderr=True)
-output = Console()
 T = TypeVar("T")
 Work = Callable[[Mover], Awaitable[None]]
 

@@ -22,7 +22,7 @@ from footfall.reprocess_options import (
     Rate,
     ToOrDays,
 )
-from footfall.reprocess_report import ProgressBar, output, window_of
+from footfall.reprocess_report import ProgressBar, window_of
 from footfall.reprocess_world import (
     asked_of,
     in_loop,
@@ -30,10 +30,10 @@ from footfall.reprocess_world import (
     open_log,
     opened,
     planned_of,
-    progress,
     settings_of,
 )
 from footfall.reprocessing import app
+from footfall.told import output, progress
 from reprocess.pace import Pace
 from reprocess.plan import ReplayPlan
 from reprocess.run import begin, carry_out, new_run

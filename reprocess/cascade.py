@@ -6,14 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
+import structlog
 
 from db.errors import kind_of
 from db.refresh import coordinating, held_windows, refresh, take_in, windows
 from db.rollups import ROLLUPS
 from db.windows import Window, merged
 
-RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+# Ten minutes in all: a policy that catches up on months is at it for minutes.
+RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, *[30.0] * 19)
 _MOMENT: Final = timedelta(microseconds=1)
+log = structlog.get_logger(__name__)
 
 
 async def cascade(
@@ -57,6 +60,7 @@ async def _patiently(call: Callable[[], Any]) -> None:
         except asyncpg.PostgresError as error:
             if wait is None or kind_of(error) != "transient":
                 raise
+            log.warning("refresh_waits", error=str(error), seconds=wait)
             await asyncio.sleep(wait)
         else:
             return

@@ -25,6 +25,7 @@ from tests.history import (
     refreshed,
     reprocess,
 )
+from tests.late import Late
 from tests.processes import footfall, script, wait_until
 from tests.service import Service, serving
 
@@ -192,33 +193,3 @@ class Reader(threading.Thread):
             if each != found[-1]:
                 found.append(each)
         return found
-
-
-class Late(threading.Thread):
-    """Sends late events into the window, and some of now, while it is replaced."""
-
-    def __init__(self, world: World, merchant: int, before_ms: int) -> None:
-        super().__init__(daemon=True)
-        self._world, self._before = world, before_ms
-        self._shops = Shops([merchant], 77)
-        self._ended = threading.Event()
-        self.sent = 0
-
-    def __enter__(self) -> "Late":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.join(60)
-
-    def run(self) -> None:
-        """Until the end."""
-        while not self._ended.is_set():
-            day = self._before - 2 * DAY_MS
-            messages = [
-                (key, value.replace(b'"event_id": "', b'"event_id": "late-'))
-                for key, value in self._shops.messages(20, day, self._before)
-            ]
-            self.sent += self._world.write(iter(messages))
-            time.sleep(0.1)
