@@ -8,12 +8,11 @@ recompressed meanwhile, and delete nothing without a word.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
-from db.copier import ROW_ORDER, copy_encoded, copy_rows, encode_rows
+from db.copier import ROW_ORDER, copy_rows
 from db.pools import Connection
 from db.standing import Rows
 
@@ -33,15 +32,6 @@ DELETE FROM {table} AS held USING gone
 
 class ReplacementError(Exception):
     """The tables did not do as they were told, or are not what the ledger says: nothing stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Rows, and each table's as a whole binary COPY stream; nothing where it has none."""
-
-    of: Rows
-    events: bytes
-    items: bytes
 
 
 async def prepare(connection: Connection, partition: int) -> None:
@@ -72,31 +62,15 @@ async def delete(connection: Connection, partition: int, old: Rows) -> None:
     await connection.execute("TRUNCATE gone")  # for a later pass of the same transaction
 
 
-async def encode(new: Rows) -> Encoded:
-    """Rows as `insert` sends them, in the order in which live ingest writes: the server may delete
-    meanwhile."""
-    events, items = await asyncio.gather(
-        *(asyncio.to_thread(_encoded, frame) for frame in (new.events, new.items))
-    )
-    return Encoded(new, events, items)
-
-
-def _encoded(frame: pl.DataFrame) -> bytes:
-    return encode_rows(frame.sort(*ROW_ORDER)) if frame.height else b""
-
-
-async def insert(connection: Connection, rows: Encoded) -> None:
-    """Write rows.
+async def insert(connection: Connection, new: Rows) -> None:
+    """Write rows in the order in which live ingest does.
 
     Raises:
         CopyMismatchError: the server took another number of rows.
     """
-    for table, frame, stream in (
-        ("event_items", rows.of.items, rows.items),
-        ("events", rows.of.events, rows.events),
-    ):
-        if stream:
-            await copy_encoded(connection, table, frame.columns, frame.height, stream)
+    for table, frame in (("event_items", new.items), ("events", new.events)):
+        ordered = await asyncio.to_thread(frame.sort, *ROW_ORDER)
+        await copy_rows(connection, table, ordered)
 
 
 async def replace_rejects(

@@ -10,7 +10,6 @@ import polars as pl
 from db.history import Place
 from db.pools import Connection
 
-PIECE_BYTES = 8 << 20  # of rows that are read while more come
 _MICROS: Final = pl.Datetime("us", "UTC")
 Kind = pl.DataType | type[pl.DataType]
 Schema = dict[str, Kind]
@@ -93,12 +92,9 @@ async def _taken(
     offsets: Sequence[int] | None,
 ) -> pl.DataFrame:
     parts: list[bytes] = []
-    frames: list[asyncio.Task[pl.DataFrame]] = []
 
     async def keep(part: bytes) -> None:
-        parts.append(part)  # of whole rows: the server sends each as a message of its own
-        if sum(map(len, parts)) >= PIECE_BYTES:
-            frames.append(_begin_to_read(parts, schema))
+        parts.append(part)
 
     await connection.copy_from_query(
         f"SELECT {', '.join(map(_written, schema, schema.values()))} FROM {table} "
@@ -110,15 +106,7 @@ async def _taken(
         output=keep,  # a file would be written to on another thread, piece by piece
         format="csv",
     )
-    frames.append(_begin_to_read(parts, schema))
-    return pl.concat(await asyncio.gather(*frames))
-
-
-def _begin_to_read(parts: list[bytes], schema: Schema) -> "asyncio.Task[pl.DataFrame]":
-    """Takes the parts away."""
-    csv = b"".join(parts)
-    parts.clear()
-    return asyncio.create_task(asyncio.to_thread(_read, csv, schema))
+    return await asyncio.to_thread(_read, b"".join(parts), schema)
 
 
 def _written(name: str, kind: object) -> str:

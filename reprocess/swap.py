@@ -108,12 +108,9 @@ async def swap(connection: Connection, work: Work, found: Found, outcome: Outcom
     differs = laid.sums.filter(pl.col("before") != pl.col("after"))
     await measures.keep_changes(connection, run.run_id, scope.partition, scope.start, differs)
     work.reach("after_compare")
-    _, encoded = await asyncio.gather(
-        replacement.delete(connection, scope.partition, laid.difference.old),
-        replacement.encode(laid.difference.new),
-    )
+    await replacement.delete(connection, scope.partition, laid.difference.old)
     work.reach("after_delete")
-    await replacement.insert(connection, encoded)
+    await replacement.insert(connection, laid.difference.new)
     work.reach("after_insert")
     await orders.keep(connection, scope.partition, laid.verdict)
     await _replace_what_is_not_counted(connection, run.topic_id, scope.partition, laid)

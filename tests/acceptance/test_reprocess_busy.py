@@ -58,7 +58,7 @@ class Jobs(threading.Thread):
                 for (job,) in jobs:
                     try:
                         connection.execute(f"CALL run_job({job})")
-                    except (psycopg.OperationalError, psycopg.InternalError) as error:
+                    except psycopg.Error as error:
                         self.refused.append(str(error))
                     else:
                         self.done += 1

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from db import replacement, standing
+from db import replacement
 from db.history import Place
 from db.pools import REPLAY_SETTINGS, open_pool
 from db.replacement import ReplacementError
@@ -70,17 +70,13 @@ def same(found: Rows, wanted: Rows) -> None:
     assert_frame_equal(found.items, wanted.items)
 
 
-@pytest.mark.parametrize("piece_bytes", [standing.PIECE_BYTES, 1])
-async def test_what_was_written_is_read_again_and_deleted_as_told(
-    shard: str, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(standing, "PIECE_BYTES", piece_bytes)
+async def test_what_was_written_is_read_again_and_deleted_as_told(shard: str) -> None:
     pool = await open_pool(shard, REPLAY_SETTINGS, size=1)
     async with pool.acquire() as connection:
         trial = connection.transaction()
         await trial.start()
         await replacement.prepare(connection, PARTITION)
-        await replacement.insert(connection, await replacement.encode(SENT))
+        await replacement.insert(connection, SENT)
         same(await take(connection, Place(PARTITION, *DAY)), SENT)
         of_one = Place(PARTITION, *DAY, merchant_id=8)
         same(await take(connection, of_one), only(pl.col("merchant_id") == 8))
