@@ -33,10 +33,12 @@ from api.query.sql import Statement
 from api.query.trip import in_one_trip
 from bench import read_load
 from bench.shops import TOPIC, alike, database, fill, served
+from db.pools import READER_SETTINGS
 
 MERCHANTS = 50
 DAYS = 8
 CONNECTIONS = 32
+PLANNED = READER_SETTINGS["plan_cache_mode"]  # as often as by the API
 console = Console()
 
 
@@ -95,6 +97,7 @@ def by_pgbench(dsn: str, statement: Statement, seconds: int) -> Rate:
             capture_output=True,
             text=True,
             check=True,
+            env={**os.environ, "PGOPTIONS": f"-c plan_cache_mode={PLANNED}"},
         ).stdout
         took = sorted(
             int(line.split()[2]) / 1000
