@@ -100,7 +100,7 @@ async def test_a_young_answer_of_before_a_partition_left_and_returned_is_not_ser
 
 @pytest.mark.parametrize(
     ("at_work", "age", "rows"),
-    [(2, 1.9, 1), (2, 2.1, 2), (4, 5.9, 1), (4, 6.1, 2), (40, 14.9, 1), (40, 15.1, 2)],
+    [(2, 0.5, 1), (2, 2.1, 2), (4, 3.0, 1), (4, 6.1, 2), (40, 10.0, 1), (40, 15.1, 2)],
 )
 async def test_under_load_an_answer_is_served_for_longer(
     at_work: int, age: float, rows: int
