@@ -260,7 +260,8 @@ def run(asked: argparse.Namespace) -> None:
             events = Arriving(asked.merchants, len(values), asked.live, begun, stop)
             arriving = context.Process(target=arrive, args=(dsn, events))
             arriving.start()
-            begun.wait(60)
+            if not begun.wait(60):
+                raise SystemExit("no event arrived within a minute")
             where = urlsplit(api.url)
 
             def cpu() -> dict[str, float]:

@@ -12,11 +12,20 @@ from db.errors import kind_of
 log = structlog.get_logger(__name__)
 
 WAITS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+TROUBLES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 T = TypeVar("T")
 
 
-async def patiently(call: Callable[[], Awaitable[T]], waits: Sequence[float] = WAITS_S) -> T:
+async def patiently(
+    call: Callable[[], Awaitable[T]],
+    waits: Sequence[float] = WAITS_S,
+    of: tuple[type[Exception], ...] = TROUBLES,
+) -> T:
     """What the call returns, tried again after each wait.
+
+    Args:
+        of: the errors after which it may be: without InterfaceError where a connection that is
+            lost will not come back.
 
     Raises:
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the last one's, or one that will not
@@ -25,9 +34,9 @@ async def patiently(call: Callable[[], Awaitable[T]], waits: Sequence[float] = W
     for wait in waits:
         try:
             return await call()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except of as error:
             if kind_of(error) != "transient":
                 raise
-            log.warning("again", error=repr(error))
+            log.warning("again", error=repr(error), seconds=wait)
         await asyncio.sleep(wait)
     return await call()

@@ -1,22 +1,19 @@
 """Rollups follow the rows: hourly, then daily, only where rows changed."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
-import structlog
 
-from db.errors import kind_of
 from db.refresh import coordinating, held_windows, refresh, take_in, windows
+from db.retry import patiently
 from db.rollups import ROLLUPS
 from db.windows import Window, merged
 
 # Ten minutes in all: a policy that catches up on months is at it for minutes.
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, *[30.0] * 19)
 _MOMENT: Final = timedelta(microseconds=1)
-log = structlog.get_logger(__name__)
 
 
 async def cascade(
@@ -52,15 +49,6 @@ async def cascade(
     return count
 
 
-async def _patiently(call: Callable[[], Any]) -> None:
+async def _patiently(call: Callable[[], Awaitable[object]]) -> None:
     """A policy may be refreshing the same buckets: that is refused at once, so try again."""
-    for wait in (*RETRY_S, None):
-        try:
-            await call()
-        except asyncpg.PostgresError as error:
-            if wait is None or kind_of(error) != "transient":
-                raise
-            log.warning("refresh_waits", error=str(error), seconds=wait)
-            await asyncio.sleep(wait)
-        else:
-            return
+    await patiently(call, RETRY_S, (asyncpg.PostgresError,))

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,15 @@ def differences(found: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> li
                 f"{sorted(missing)[:2]}; {len(extra)} too many as {sorted(extra)[:2]}"
             )
     return wrong
+
+
+def days(first: int, last: int) -> list[str]:
+    """--from and --to, so many days from today."""
+    today = datetime.now(UTC).date()
+    return [
+        "--from", (today + timedelta(days=first)).isoformat(),
+        "--to", (today + timedelta(days=last)).isoformat(),
+    ]  # fmt: skip
 
 
 def reprocess(world: World, *words: str, code: int = 0, **environment: str) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from events.check import Event, check
 from events.limits import Limits
@@ -40,6 +40,14 @@ class Truth:
 
 def read_log(bootstrap: str, topic: str) -> list[tuple[int, int, int, bytes | None]]:
     """Every message: partition, offset, log time in ms, value; in the order of each partition."""
+    return [
+        (partition, offset, message.timestamp()[1], message.value())
+        for partition, offset, message in messages_of(bootstrap, topic)
+    ]
+
+
+def messages_of(bootstrap: str, topic: str) -> list[tuple[int, int, Message]]:
+    """Every message that the topic holds now, with its partition and offset, in their order."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -65,7 +73,7 @@ def read_log(bootstrap: str, topic: str) -> list[tuple[int, int, int, bytes | No
                 assert offset is not None
                 if partition not in left or offset >= left[partition][1]:
                     continue  # it came after we asked how far the log goes
-                found.append((partition, offset, message.timestamp()[1], message.value()))
+                found.append((partition, offset, message))
                 if offset + 1 == left[partition][1]:
                     del left[partition]
     finally:

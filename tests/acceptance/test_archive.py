@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from db.rollups import ROLLUPS
 from footfall.simulate import DAY_MS, Shops
 from footfall.topic import ensure_topic
 from tests.conftest import PARTITIONS, World
-from tests.history import command, differences, everything, ingest, own_world, reprocess
+from tests.history import command, days, differences, everything, ingest, own_world, reprocess
 from tests.processes import wait_until
 
 EVENTS = 4_000
@@ -58,19 +57,10 @@ def past(bootstrap: str) -> Iterator[Past]:
         yield Past(world, messages, everything(world))
 
 
-def window(first: int = -5, last: int = 2) -> list[str]:
-    """--from and --to, so many days from today."""
-    today = datetime.now(UTC).date()
-    return [
-        "--from", (today + timedelta(days=first)).isoformat(),
-        "--to", (today + timedelta(days=last)).isoformat(),
-    ]  # fmt: skip
-
-
 def run(world: World, *sources: Path, words: tuple[str, ...] = (), code: int = 0) -> Any:
     """`reprocess run --source SOURCES`."""
     given = ["--source", *map(str, sources)] if sources else []
-    return reprocess(world, "run", *window(), "--yes", "--json", *words, *given, code=code)
+    return reprocess(world, "run", *days(-5, 2), "--yes", "--json", *words, *given, code=code)
 
 
 def spoil(world: World) -> None:
@@ -93,7 +83,7 @@ def test_an_archive_gives_what_the_log_gave_when_that_is_gone(
         wanted = everything(world)
         for folder, kind in ((parquet, "parquet"), (lines, "jsonl")):
             words = ("archive", "--out", str(folder), "--json")
-            written = command(world, *words, *window(), "--format", kind)
+            written = command(world, *words, *days(-5, 2), "--format", kind)
             assert sum(each["messages"] for each in written["files"]) == sent
             assert command(world, *words, "--verify")["agrees"]
         spoil(world)
@@ -144,7 +134,7 @@ def test_a_services_log_gives_the_same_numbers_and_the_log_its_own_again(
         said = run(world, *files[:1], code=1)
         assert "refused" in said
         assert "the same as" in run(world, *files, files[0], code=1)
-        plan = reprocess(world, "plan", *window(), "--json", "--source", *map(str, files))
+        plan = reprocess(world, "plan", *days(-5, 2), "--json", "--source", *map(str, files))
         assert sum(each["in_window"] for each in plan["files"]) == len(past.messages)
         run(world, *files, words=("--max-change", "20%"), code=1)
         assert differences(everything(world), past.numbers) != []
@@ -182,7 +172,7 @@ def test_a_what_if_shows_what_a_bug_did_and_writes_nothing(bootstrap: str, past:
         world.merchants(5)
         ingest(world, len(past.messages), "bots")
         before = everything(world)
-        plan = ("plan", *window(), "--json", "--diff")
+        plan = ("plan", *days(-5, 2), "--json", "--diff")
         whole = reprocess(world, *plan, "--sample", "100%")
         assert differences(everything(world), before) == []
         assert list(whole["columns"]) == ["is_bot"]

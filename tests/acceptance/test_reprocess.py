@@ -5,14 +5,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
 from footfall.simulate import DAY_MS, Shops
 from tests.conftest import World
-from tests.history import differences, everything, ingest, own_world, reprocess
+from tests.history import days, differences, everything, ingest, own_world, reprocess
 
 EVENTS = 6_000
 BUGS = ["channel", "time", "bots", "verdict"]
@@ -46,15 +45,6 @@ def wrong(right: Right, bug: str) -> Iterator[World]:
         world.merchants(5)
         ingest(world, right.sent, bug)
         yield world
-
-
-def days(first: int, last: int) -> list[str]:
-    """--from and --to, so many days from today."""
-    today = datetime.now(UTC).date()
-    return [
-        "--from", (today + timedelta(days=first)).isoformat(),
-        "--to", (today + timedelta(days=last)).isoformat(),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("bug", BUGS)

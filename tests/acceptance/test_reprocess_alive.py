@@ -1,7 +1,6 @@
 """History is replaced while the shop stays open, and whatever is killed meanwhile."""
 
 import signal
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from footfall.simulate import DAY_MS, Shops
 from tests import oracle
+from tests.beside import Beside
 from tests.conftest import World
 from tests.history import (
     applied,
@@ -153,31 +153,22 @@ def test_live_goes_on_and_no_reader_sees_half_a_change(bootstrap: str, tmp_path:
         assert reprocess(world, "verify", *WINDOW, "--json")["agrees"]
 
 
-class Reader(threading.Thread):
+class Reader(Beside):
     """Asks for a day's numbers every 20 ms, of several rollups at once."""
 
     def __init__(self, service: Service, merchant: int) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._service, self._merchant = service, merchant
-        self._ended = threading.Event()
         self.seen: list[tuple[Any, ...]] = []
         key = service.command(
             "keys", "create", "--merchant", str(merchant), "--scope", "stats:read"
         )["key"]
         service.adopt(merchant, key)
 
-    def __enter__(self) -> "Reader":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.join(60)
-
     def run(self) -> None:
         """Until the end."""
         day = TODAY - timedelta(days=1)
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             (row,) = self._service.ask(
                 self._merchant,
                 metrics=["events", "page_views", "sessions", "visitors", "product_views"],

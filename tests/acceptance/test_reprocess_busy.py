@@ -2,19 +2,17 @@
 chunks are packed, rollups are refreshed."""
 
 import os
-import threading
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
-from typing import Self
 
 import psycopg
 import pytest
 
 from footfall.simulate import DAY_MS, Shops
 from tests import oracle
+from tests.beside import Beside
 from tests.conftest import World
-from tests.history import applied, ingest, one, own_world, refreshed, reprocess
+from tests.history import applied, days, ingest, one, own_world, refreshed, reprocess
 from tests.late import Late
 from tests.processes import footfall, wait_until
 
@@ -23,29 +21,21 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(
         not os.environ.get("FOOTFALL_TEST_SHARDS"),
-        reason="FOOTFALL_TEST_SHARDS is not set: the embedded database runs one thing at a time",
+        reason="the embedded database does one thing at a time: name a TimescaleDB server in "
+        "FOOTFALL_TEST_SHARDS",
     ),
 ]
 DAYS_AGO = 10  # the policies pack chunks of more than a week
 
 
-class Jobs(threading.Thread):
+class Jobs(Beside):
     """Runs the database's own policies of some kinds, over and over."""
 
     def __init__(self, dsn: str, *kinds: str) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._dsn, self._kinds = dsn, list(kinds)
-        self._ended = threading.Event()
         self.done = 0
         self.refused: list[str] = []  # what a policy gave up, because others were at it
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.join(60)
 
     def run(self) -> None:
         """Until the end."""
@@ -54,7 +44,7 @@ class Jobs(threading.Thread):
                 "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = ANY (%s)",
                 (self._kinds,),
             ).fetchall()
-            while not self._ended.is_set():
+            while not self.ended.is_set():
                 for (job,) in jobs:
                     try:
                         connection.execute(f"CALL run_job({job})")
@@ -62,7 +52,7 @@ class Jobs(threading.Thread):
                         self.refused.append(str(error))
                     else:
                         self.done += 1
-                    self._ended.wait(0.1)  # a policy that never rests would leave no turn to others
+                    self.ended.wait(0.1)  # a policy that never rests would leave no turn to others
 
 
 def test_a_replay_amid_everything_loses_and_doubles_nothing(bootstrap: str) -> None:
@@ -71,11 +61,7 @@ def test_a_replay_amid_everything_loses_and_doubles_nothing(bootstrap: str) -> N
         end = int(time.time() * 1000) - (DAYS_AGO - 1) * DAY_MS
         sent = world.write(iter(Shops(merchants, 21).messages(20_000, end - 2 * DAY_MS, end)))
         ingest(world, sent, "channel")
-        today = datetime.now(UTC).date()
-        window = [
-            *("--from", (today - timedelta(days=DAYS_AGO + 2)).isoformat()),
-            *("--to", (today - timedelta(days=DAYS_AGO - 2)).isoformat()),
-        ]
+        window = days(-DAYS_AGO - 2, 2 - DAYS_AGO)
         packing = Jobs(world.shards[0], "policy_compression", "policy_columnstore")
         refreshing = Jobs(world.shards[0], "policy_refresh_continuous_aggregate")
         late, live = Late(world, merchants[0], end), Late(world, merchants[1], end + DAY_MS * 8)

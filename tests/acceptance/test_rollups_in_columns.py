@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -12,7 +11,7 @@ from db.rollups import ROLLUPS
 from footfall.simulate import DAY_MS, Message, Shops
 from tests import oracle
 from tests.conftest import World
-from tests.history import differences, everything, ingest, own_world, reprocess
+from tests.history import days, differences, everything, ingest, own_world, reprocess
 
 OLD, NEW = 19, 3  # days ago: of a chunk that the policy packs, and of one that it leaves
 
@@ -25,11 +24,7 @@ def a_day(merchants: list[int], seed: int, days_ago: int, count: int) -> Iterato
 
 def around(days_ago: int) -> list[str]:
     """The window that holds them, as options."""
-    today = datetime.now(UTC).date()
-    return [
-        "--from", (today - timedelta(days=days_ago + 1)).isoformat(),
-        "--to", (today - timedelta(days=days_ago - 2)).isoformat(),
-    ]  # fmt: skip
+    return days(-days_ago - 1, 2 - days_ago)
 
 
 def pack(world: World) -> None:

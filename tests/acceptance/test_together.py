@@ -2,7 +2,6 @@
 Nothing is lost, nothing counts twice, and whoever is not concerned is served."""
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from footfall.simulate import Shops
 from footfall.topic import TopicWriter, ensure_topic
 from stack.embedded import EmbeddedStack
 from tests import oracle
+from tests.beside import Beside
 from tests.conftest import PARTITIONS, World
 from tests.history import applied, refreshed
 from tests.processes import footfall, wait_until
@@ -32,29 +32,25 @@ def stack(tmp_path: Path) -> Iterator[EmbeddedStack]:
         yield running
 
 
-class Shopping(threading.Thread):
+class Shopping(Beside):
     """Writes events to the topic all the time, and counts what was acknowledged."""
 
+    END_WITHIN_S = 120.0
+
     def __init__(self, world: World, merchants: list[int]) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._writer = TopicWriter(world.bootstrap, world.topic, {})
         self._shops = Shops(merchants, 31)
-        self._ended = threading.Event()
         self.acknowledged = 0
 
-    def __enter__(self) -> "Shopping":
-        self.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.join(120)
+        super().__exit__()
         self._writer.flush()
         self.acknowledged = self._writer.acknowledged
 
     def run(self) -> None:
         """Until the end."""
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             now = int(time.time() * 1000)
             for key, value in self._shops.messages(15, now - HOUR_MS, now):
                 self._writer.write(key, value)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from db.placement import partition_of
 from footfall.topic import ensure_topic
 from stack.broker import Broker
 from tests.conftest import PARTITIONS, World
+from tests.oracle import messages_of
 from tests.processes import ROOT, footfall, wait_until
 from tests.service import page_view
 
@@ -80,21 +80,11 @@ def write(logs: Path, merchants: list[int], count: int) -> set[str]:
 
 def logged(bootstrap: str) -> list[tuple[int, bytes, str, int]]:
     """Partition, key, event id and merchant of every message."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "log_level": 0})
     found: list[tuple[int, bytes, str, int]] = []
-    ends: dict[int, int] = {}
-    for each in range(PARTITIONS):
-        place = TopicPartition("edge.events", each)
-        ends[each] = consumer.get_watermark_offsets(place, timeout=20)[1]
-    consumer.assign([TopicPartition("edge.events", p, 0) for p, end in ends.items() if end])
-    while len(found) < sum(ends.values()):
-        for message in consumer.consume(1000, 1):
-            value = json.loads(message.value() or b"")
-            partition, key = message.partition(), message.key()
-            assert partition is not None
-            assert isinstance(key, bytes)
-            found.append((partition, key, value["event_id"], value["merchant_id"]))
-    consumer.close()
+    for partition, _, message in messages_of(bootstrap, "edge.events"):
+        value, key = json.loads(message.value() or b""), message.key()
+        assert isinstance(key, bytes)
+        found.append((partition, key, value["event_id"], value["merchant_id"]))
     return found
 
 
