@@ -50,7 +50,8 @@ class Copy:
         if self.position >= end:
             return
         logic = self._mover.logic
-        async for messages in self._source.read(self._move.partition, [(self.position, end)]):
+        ranges = [(self.position, end)]
+        async for messages in self._source.read(self._move.partition, ranges, more=True):
             await self._mover.pace.take(len(messages))
             processed = await asyncio.to_thread(
                 process, messages, limits=logic.limits, enrichment=logic.enrichment

@@ -46,7 +46,9 @@ class FileSource:
                 raise ReplacementError(lacking(partition, missing))
         return await self._on_thread(lambda: ranges_within(self._connection, partition, window))
 
-    async def read(self, partition: int, ranges: Sequence[Offsets]) -> AsyncIterator[Messages]:
+    async def read(
+        self, partition: int, ranges: Sequence[Offsets], *, more: bool = False
+    ) -> AsyncIterator[Messages]:
         """Every message of these ranges that is in the window, in order, in batches."""
         for each in ranges:
             cursor = await self._on_thread(partial(ask, self._connection, partition, each))

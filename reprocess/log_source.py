@@ -67,28 +67,42 @@ class LogSource:
         """Where the ledger says that anything of the window is."""
         return history.ranges_of(lines)
 
-    async def read(self, partition: int, ranges: Sequence[Offsets]) -> AsyncIterator[Messages]:
+    async def read(
+        self, partition: int, ranges: Sequence[Offsets], *, more: bool = False
+    ) -> AsyncIterator[Messages]:
         """Every message of these ranges, in order, in batches of about 50,000.
+
+        Args:
+            more: whether what follows the last of them is asked for next.
 
         Raises:
             KafkaException: the log no longer holds a range, or does not answer.
         """
-        async for kept in self.read_with_keys(partition, ranges):
-            yield kept.messages
+        async for held in self._batches(partition, ranges):
+            yield await self._on_thread(partial(as_columns, held))
+        if not more:
+            await self._rest()
 
     async def read_with_keys(
         self, partition: int, ranges: Sequence[Offsets]
     ) -> AsyncIterator[Kept]:
         """The same, each message with its key."""
+        async for held in self._batches(partition, ranges):
+            yield await self._on_thread(partial(_kept, held))
+        await self._rest()
+
+    async def _batches(
+        self, partition: int, ranges: Sequence[Offsets]
+    ) -> AsyncIterator[list[Message]]:
         held: list[Message] = []
         for start, end in ranges:
             async for part in self._range(partition, start, end):
                 held += part
                 if len(held) >= BATCH:
-                    yield await self._on_thread(partial(_kept, held))
+                    yield held
                     held = []
         if held:
-            yield await self._on_thread(partial(_kept, held))
+            yield held
 
     async def _range(self, partition: int, start: int, end: int) -> AsyncIterator[list[Message]]:
         goes_on, self._next = self._next == (partition, start), None
@@ -114,6 +128,11 @@ class LogSource:
                 await self._seek(partition, at)
                 goes_on = False
         self._next = (partition, at)
+
+    async def _rest(self) -> None:
+        """Fetch nothing: a client at the log's end asks for more a hundred times a second."""
+        self._next = None
+        await self._on_thread(self._consumer.unassign)
 
     async def _seek(self, partition: int, offset: int) -> None:
         place = TopicPartition(self._topic, partition, offset)

@@ -94,14 +94,15 @@ async def recount(
     pace: Pace,
     *,
     only: Only,
+    more: bool = False,
 ) -> Recounted:
     """Read ranges of the log again and keep what is wanted of them; the next batch is read while
-    the last one is transformed."""
+    the last one is transformed. `more` says whether what follows them is asked for next."""
     parts: list[Processed] = []
     count = 0
     pending: asyncio.Task[Processed] | None = None
     try:
-        async for messages in source.read(partition, ranges):
+        async for messages in source.read(partition, ranges, more=more):
             count += len(messages)
             if pending is not None:
                 parts.append(await pending)

@@ -27,8 +27,14 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, partition: int, ranges: Sequence[Offsets]) -> AsyncIterator[Messages]:
-        """The messages of a partition's offsets, in order, in batches of bounded size."""
+    def read(
+        self, partition: int, ranges: Sequence[Offsets], *, more: bool = False
+    ) -> AsyncIterator[Messages]:
+        """The messages of a partition's offsets, in order, in batches of bounded size.
+
+        Args:
+            more: whether what follows the last of them is asked for next.
+        """
         ...
 
     async def close(self) -> None:
