@@ -13,8 +13,9 @@ from typing import Final
 import polars as pl
 
 from db.copier import ROW_ORDER, copy_rows
+from db.history import Place
 from db.pools import Connection
-from db.standing import Rows
+from db.standing import AT_PLACE, Rows
 
 _REPLACING: Final = 0x52706C63  # advisory lock key
 # A temporary table goes with the transaction: the embedded database's one session is everybody's.
@@ -55,11 +56,28 @@ async def delete(connection: Connection, partition: int, old: Rows) -> None:
     for table, frame in (("event_items", old.items), ("events", old.events)):
         if frame.height:
             told = await connection.execute(_DELETE.format(table=table), *bounds)
-            if told != f"DELETE {frame.height}":
-                raise ReplacementError(
-                    f"{frame.height} rows of {table} are to go, the server answered {told}"
-                )
+            _check(told, table, frame)
     await connection.execute("TRUNCATE gone")  # for a later pass of the same transaction
+
+
+def _check(told: str, table: str, frame: pl.DataFrame) -> None:
+    if told != f"DELETE {frame.height}":
+        raise ReplacementError(
+            f"{frame.height} rows of {table} are to go, the server answered {told}"
+        )
+
+
+async def clear(connection: Connection, place: Place, old: Rows) -> None:
+    """Delete all that stands at a place, which is what was taken there within this transaction:
+    to name no row costs the server less than half.
+
+    Raises:
+        ReplacementError: the server deleted another number of rows.
+    """
+    for table, frame in (("event_items", old.items), ("events", old.events)):
+        if frame.height:
+            told = await connection.execute(f"DELETE FROM {table} WHERE {AT_PLACE}", *place.values)
+            _check(told, table, frame)
 
 
 async def insert(connection: Connection, new: Rows) -> None:

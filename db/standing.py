@@ -62,6 +62,13 @@ ITEM_SCHEMA: Final[Schema] = {
 }
 
 
+# Of either table, by the values of a `db.history.Place`.
+AT_PLACE: Final = (
+    "kafka_partition = $1 AND ts >= $2 AND ts < $3 AND ($4::int8 IS NULL OR merchant_id = $4) "
+    "AND log_offset >= $5 AND log_offset < $6"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Rows of `events` and of `event_items`, in the log's order: their columns are the tables'."""
@@ -71,6 +78,8 @@ class Rows:
 
     def with_more(self, more: "Rows") -> "Rows":
         """Both, in the log's order."""
+        if more.events.is_empty() and more.items.is_empty():
+            return self
         return Rows(
             pl.concat([self.events, more.events]).sort("log_offset"),
             pl.concat([self.items, more.items]).sort("log_offset", "item_index"),
@@ -98,9 +107,7 @@ async def _taken(
 
     await connection.copy_from_query(
         f"SELECT {', '.join(map(_written, schema, schema.values()))} FROM {table} "
-        "WHERE kafka_partition = $1 AND ts >= $2 AND ts < $3 "
-        "AND ($4::int8 IS NULL OR merchant_id = $4) AND log_offset >= $5 AND log_offset < $6 "
-        "AND ($7::int8[] IS NULL OR log_offset = ANY ($7))",
+        f"WHERE {AT_PLACE} AND ($7::int8[] IS NULL OR log_offset = ANY ($7))",
         *place.values,
         offsets,
         output=keep,  # a file would be written to on another thread, piece by piece

@@ -48,7 +48,8 @@ class Found:
 
     scope: Scope
     lines: pl.DataFrame  # of the ledger, that hold anything of the window or near it
-    old: Rows
+    place: Place
+    old: Rows  # all that stands there
     rejects: pl.DataFrame  # those that stand within the offsets, wherever in time
     repeats: pl.DataFrame
     known: Places  # offsets of all that stands in the window
@@ -80,7 +81,13 @@ async def read(
     fresh = without(ranges, had)
     wanted = Scope(scope.partition, scope.start, until or scope.end, scope.merchant_id)
     recounted = await recount(
-        source, scope.partition, fresh, work.logic, work.pace, only=wanted.holds
+        source,
+        scope.partition,
+        fresh,
+        work.logic,
+        work.pace,
+        only=wanted.holds,
+        more=wanted.end > scope.end,
     )
     if before is not None and had:
         kept = before.recounted.only(lying_in(had))
@@ -106,9 +113,8 @@ async def look(
     lines = await _lines(connection, work, scope, offsets)
     if not lines.select(_SPAN).equals(was.lines.select(_SPAN)):
         was = await read(connection, source, work, scope, offsets, before=was)
-    old = await standing.take(
-        connection, Place(scope.partition, *scope.window, scope.merchant_id, *offsets)
-    )
+    at = Place(scope.partition, *scope.window, scope.merchant_id, *offsets)
+    old = await standing.take(connection, at)
     within = _span(was.ranges, lines, offsets)
     place, from_files = (scope.partition, within), offsets[0] < 0
     rejects = await history.rejects_of(connection, work.run.topic_id, *place, from_files=from_files)
@@ -117,7 +123,7 @@ async def look(
     here = [places_of(frame.filter(scope.holds(frame))) for frame in (rejects, repeats)]
     known = np.concatenate([places_of(old.events), *here])
     recounted = await _mine(source, work, scope, was, known)
-    return Found(scope, lines, old, rejects, repeats, known, recounted)
+    return Found(scope, lines, at, old, rejects, repeats, known, recounted)
 
 
 async def _mine(source: Source, work: Work, scope: Scope, was: Read, known: Places) -> Recounted:

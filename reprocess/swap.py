@@ -26,6 +26,7 @@ from reprocess.recount import Scope
 from reprocess.sums import beside, by_day
 from reprocess.work import Work
 
+MOST: Final = 0.75  # where more of the rows differ, to write the others anew is cheaper, too
 _MOMENT: Final = timedelta(microseconds=1)
 _REPEAT: Final = ["log_offset", "ts", "merchant_id"]
 _REJECT: Final = ["log_offset", "ts", "reason", "field", "detail"]
@@ -36,7 +37,8 @@ class Beside:
     """Old rows and new ones, side by side."""
 
     outcome: Outcome  # with orders counted once
-    old: Rows
+    old: Rows  # of these messages
+    beyond: Rows  # old rows that stand outside the window and are replaced with them
     new: Rows
     difference: Difference
     sums: pl.DataFrame  # as `reprocess.sums.beside` gives them
@@ -65,20 +67,22 @@ async def lay_beside(connection: Connection, work: Work, found: Found, outcome: 
     """
     if not work.mend:
         _check_ledger(found)
-    old = await _with_moved(connection, work, found, outcome)
+    came = await _moved_here(connection, work, found, outcome)
+    old = found.old.with_more(came)
     outcome, verdict = await _count_orders_once(connection, found.scope, old.events, outcome)
     items = outcome.items.select(*ITEM_SCHEMA).sort("log_offset", "item_index")
     new = Rows(outcome.rows.select(*EVENT_SCHEMA), items)
-    sides = (old, new)  # with rows elsewhere that change because of these
+    beyond = came
     for claim, counted in verdict.elsewhere:
         place = Place(found.scope.partition, claim.ts, claim.ts + _MOMENT)
         held = await standing.take(connection, place, [claim.offset])
-        sides = (sides[0].with_more(held), sides[1].with_more(_counting(held, counted)))
-    difference, sums = await asyncio.to_thread(_compared, *sides)
+        beyond, new = beyond.with_more(held), new.with_more(_counting(held, counted))
+    difference, sums = await asyncio.to_thread(_compared, found.old.with_more(beyond), new)
     meant = standing_at(np.concatenate([found.known, places_of(old.events), _offsets_of(outcome)]))
     return Beside(
         outcome,
         old,
+        beyond,
         new,
         difference,
         sums,
@@ -108,9 +112,13 @@ async def swap(connection: Connection, work: Work, found: Found, outcome: Outcom
     differs = laid.sums.filter(pl.col("before") != pl.col("after"))
     await measures.keep_changes(connection, run.run_id, scope.partition, scope.start, differs)
     work.reach("after_compare")
-    await replacement.delete(connection, scope.partition, laid.difference.old)
+    gone, made = laid.difference.old, laid.difference.new
+    if gone.events.height > MOST * found.old.events.height:
+        await replacement.clear(connection, found.place, found.old)
+        gone, made = laid.beyond, laid.new
+    await replacement.delete(connection, scope.partition, gone)
     work.reach("after_delete")
-    await replacement.insert(connection, laid.difference.new)
+    await replacement.insert(connection, made)
     work.reach("after_insert")
     await orders.keep(connection, scope.partition, laid.verdict)
     await _replace_what_is_not_counted(connection, run.topic_id, scope.partition, laid)
@@ -129,19 +137,18 @@ async def swap(connection: Connection, work: Work, found: Found, outcome: Outcom
     return Done(found.recounted.messages, laid.difference.changes, by_day(laid.sums))
 
 
-async def _with_moved(connection: Connection, work: Work, found: Found, outcome: Outcome) -> Rows:
-    """The old rows: those within the window, and those of messages that come into it."""
+async def _moved_here(connection: Connection, work: Work, found: Found, outcome: Outcome) -> Rows:
+    """The old rows of messages that come into the window."""
     known = [places_of(frame) for frame in (found.old.events, found.rejects, found.repeats)]
     moved = not_among(_offsets_of(outcome), np.concatenate(known))
     if moved.size == 0:
-        return found.old
+        return Rows(found.old.events.clear(), found.old.items.clear())
     elsewhere = Place(found.scope.partition, *times_of(work, found.scope, found.lines))
     came = await standing.take(connection, elsewhere, moved.tolist())
     if not work.mend:
         _check_missing(found, not_among(moved, places_of(came.events)))
     # Items that lost their event stand in the window, and were found there.
-    items = came.items.filter(~found.scope.holds(came.items))
-    return found.old.with_more(Rows(came.events, items))
+    return Rows(came.events, came.items.filter(~found.scope.holds(came.items)))
 
 
 def _check_missing(found: Found, missing: Places) -> None:

@@ -90,6 +90,22 @@ async def test_what_was_written_is_read_again_and_deleted_as_told(shard: str) ->
         same(await take(connection, Place(PARTITION, *DAY)), only(pl.col("log_offset") > 1))
         with pytest.raises(ReplacementError, match="2 rows of event_items are to go"):
             await replacement.delete(connection, PARTITION, only(pl.col("log_offset") == 1))
+        of_one = Place(PARTITION, *DAY, merchant_id=8)
+        with pytest.raises(ReplacementError, match="2 rows of events are to go"):
+            await replacement.clear(connection, of_one, only(pl.col("log_offset") > 1))
+        await trial.rollback()
+    await pool.close()
+
+
+async def test_all_that_stands_at_a_place_goes(shard: str) -> None:
+    pool = await open_pool(shard, REPLAY_SETTINGS, size=1)
+    async with pool.acquire() as connection:
+        trial = connection.transaction()
+        await trial.start()
+        await replacement.insert(connection, SENT)
+        two = Place(PARTITION, *DAY, first_offset=2, end_offset=4)
+        await replacement.clear(connection, two, only(pl.col("log_offset") > 1))
+        same(await take(connection, Place(PARTITION, *DAY)), only(pl.col("log_offset") == 1))
         await trial.rollback()
     await pool.close()
 
