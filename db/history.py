@@ -265,6 +265,21 @@ async def take_fence(connection: Connection, topic: str, partition: int) -> int:
     return found
 
 
+async def replaced_at(
+    connection: Connection, topic: str, partition: int
+) -> tuple[datetime | None, datetime]:
+    """When rows of a partition were last replaced, None for never, and when this transaction began:
+    what the former is once it has taken the fence."""
+    row = await connection.fetchrow(
+        "SELECT max(replaced_at), now() FROM ingest_offset "
+        "WHERE topic = $1 AND kafka_partition = $2",
+        topic,
+        partition,
+    )
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY gives exactly one row
+    return row[0], row[1]
+
+
 async def next_offset(pool: Askable, topic: str, partition: int) -> int | None:
     """Where a partition stands; None where it was never read."""
     found: int | None = await pool.fetchval(

@@ -82,7 +82,7 @@ async def opened(
     settings: ReprocessSettings,
 ) -> AsyncIterator[tuple[list[asyncpg.Pool], dict[int, int]]]:
     """A pool a shard, and the shard map."""
-    pools = await open_pools(settings.shards, REPLAY_SETTINGS, size=settings.parallel + 3)
+    pools = await open_pools(settings.shards, REPLAY_SETTINGS, size=2 * settings.parallel + 2)
     try:
         yield pools, await shard_map(pools[0])
     finally:

@@ -103,9 +103,13 @@ async def look(
     offsets: Offsets,
     *,
     was: Read,
+    old: Rows | None = None,
 ) -> Found:
     """What the tables hold now, beside what was read; where the ledger has other lines of the
     window by now, that is read again.
+
+    Args:
+        old: the rows that stand in the window, where that is known.
 
     Raises:
         ReplacementError: the source does not hold what the ledger says of the window.
@@ -114,7 +118,8 @@ async def look(
     if not lines.select(_SPAN).equals(was.lines.select(_SPAN)):
         was = await read(connection, source, work, scope, offsets, before=was)
     at = Place(scope.partition, *scope.window, scope.merchant_id, *offsets)
-    old = await standing.take(connection, at)
+    if old is None:
+        old = await standing.take(connection, at)
     within = _span(was.ranges, lines, offsets)
     place, from_files = (scope.partition, within), offsets[0] < 0
     rejects = await history.rejects_of(connection, work.run.topic_id, *place, from_files=from_files)

@@ -13,10 +13,12 @@ from typing import Final
 import asyncpg
 import polars as pl
 
-from db import history, replacement, runs
+from db import history, replacement, runs, standing
+from db.history import Place
 from db.measures import Sum
 from db.pools import Connection
 from db.runs import Done, Run, Slice
+from db.standing import Rows
 from ingester.batch import Outcome
 from reprocess.look import Read, look, read
 from reprocess.recount import Scope
@@ -38,11 +40,31 @@ class DoneElsewhereError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """A slice whose messages were read before its turn came."""
+    """A slice whose messages, and the rows that stood there, were read before its turn came."""
 
     slice: Slice
     upto: int  # live ingest added what has later offsets
     read: Read
+    old: Rows | None
+    replaced_at: datetime | None  # when rows of the partition had last been replaced by then
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the slice before did to a partition: whether rows read before it still stand after."""
+
+    _before: datetime | None = None
+    _after: datetime | None = None
+
+    def rows_of(self, ahead: Ahead, replaced_at: datetime | None) -> Rows | None:
+        """The rows that were read ahead, if none of them has been replaced since."""
+        kept_to_itself = (ahead.replaced_at, replaced_at) == (self._before, self._after)
+        return ahead.old if kept_to_itself or ahead.replaced_at == replaced_at else None
+
+    def note(self, part: Slice, done: Done, before: datetime | None, after: datetime) -> None:
+        """A slice was replaced, and with it perhaps rows outside its window."""
+        within = all(part.start <= start and end <= part.end for start, end in done.changes.hours)
+        self._before, self._after = (before, after) if within else (None, None)
 
 
 async def read_slice(
@@ -68,13 +90,19 @@ async def read_slice(
     # An archive may hold what the log lost unread. What live ingest adds from here on stays.
     upto = max(upto, source.end(part.partition))
     offsets = (EVERYTHING[0], upto)
-    found = await read(
-        pool, source, work, scope_of(work, part), offsets, until=until, before=before
-    )
-    return Ahead(part, upto, found)
+    scope = scope_of(work, part)
+    found = await read(pool, source, work, scope, offsets, until=until, before=before)
+    async with pool.acquire() as connection:
+        place = Place(part.partition, *scope.window, scope.merchant_id, *offsets)
+        replaced_at, _ = await history.replaced_at(connection, work.run.topic, part.partition)
+        # Live ingest may still add what files hold beyond the ledger.
+        old = await standing.take(connection, place) if not work.run.sources else None
+    return Ahead(part, upto, found, old, replaced_at)
 
 
-async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, ahead: Ahead) -> Done:
+async def replace_slice(
+    pool: asyncpg.Pool, source: Source, work: Work, ahead: Ahead, turn: Turn
+) -> Done:
     """Replace a slice; what that did. The source is for what was not read ahead.
 
     Raises:
@@ -90,7 +118,9 @@ async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, ahead: A
         await replacement.prepare(connection, part.partition)
         if run.sources:
             await history.take_fence(connection, run.topic, part.partition)
-        first = await look(connection, source, work, scope, (EVERYTHING[0], upto), was=ahead.read)
+        before, now = await history.replaced_at(connection, run.topic, part.partition)
+        old, offsets = turn.rows_of(ahead, before), (EVERYTHING[0], upto)
+        first = await look(connection, source, work, scope, offsets, was=ahead.read, old=old)
         everything = first.recounted
         outcome = await asyncio.to_thread(everything.settled, window)
         done = await swap(connection, work, first, outcome)
@@ -108,6 +138,7 @@ async def replace_slice(pool: asyncpg.Pool, source: Source, work: Work, ahead: A
         if not await runs.mark_replaced(connection, run.run_id, part, done):
             raise DoneElsewhereError
         work.reach("before_commit")
+    turn.note(part, done, before, now)
     work.reach("after_commit")
     return done
 

@@ -28,6 +28,7 @@ from reprocess.replace import (
     Ahead,
     DoneElsewhereError,
     HeldBackError,
+    Turn,
     read_slice,
     replace_slice,
 )
@@ -181,19 +182,20 @@ class _ShardRun:
         left = [part for part in parts if part.state != "replaced"]
         readers = await self.readers.get()
         read = _ReadInOrder(self.pool, readers.ahead, self.work, _until(left))
+        turn = Turn()
         try:
             async with contextlib.aclosing(one_ahead(left, read, RETRY_S)) as slices:
                 async for ahead in slices:
                     if self.ended.held:
                         return
-                    await self._put_in_place(ahead, readers.late)
+                    await self._put_in_place(ahead, readers.late, turn)
         finally:
             self.readers.put_nowait(readers)
 
-    async def _put_in_place(self, ahead: Ahead, late: Source) -> None:
+    async def _put_in_place(self, ahead: Ahead, late: Source, turn: Turn) -> None:
         part = ahead.slice
         try:
-            replacing = partial(replace_slice, self.pool, late, self.work, ahead)
+            replacing = partial(replace_slice, self.pool, late, self.work, ahead, turn)
             done = await patiently(replacing, RETRY_S)
         except HeldBackError as held:
             await runs.hold(self.pool, self.work.run.run_id, part, str(held))
