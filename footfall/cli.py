@@ -17,6 +17,7 @@ from rich.table import Table
 
 from footfall.environment import Environment, EnvironmentMissingError, configure_logging
 from footfall.keys import keys, merchants
+from footfall.loop import keep_memory
 from footfall.loop import run as in_loop
 from footfall.told import Json, output, progress, tell
 from stack.npm import PartMissingError
@@ -48,6 +49,7 @@ def _reprocess() -> typer.Typer:
 
 def run_app(commands: typer.Typer) -> None:
     """Run commands; known troubles are one clear line and exit code 1."""
+    keep_memory()
     try:
         commands()
     except (EnvironmentMissingError, PartMissingError) as error:
