@@ -42,42 +42,39 @@ async def prepare(connection: Connection, partition: int) -> None:
     await connection.execute(_PREPARE)
 
 
-async def delete(connection: Connection, partition: int, old: Rows) -> None:
+async def delete(connection: Connection, partition: int, table: str, old: pl.DataFrame) -> None:
     """Delete rows that were taken within this transaction.
 
     Raises:
         ReplacementError: the server deleted another number of rows.
     """
-    places = pl.concat([frame.select("log_offset", "ts") for frame in (old.events, old.items)])
-    if places.is_empty():
+    if old.is_empty():
         return
-    await copy_rows(connection, "gone", places.unique())
-    bounds = (partition, places["ts"].min(), places["ts"].max())
-    for table, frame in (("event_items", old.items), ("events", old.events)):
-        if frame.height:
-            told = await connection.execute(_DELETE.format(table=table), *bounds)
-            _check(told, table, frame)
-    await connection.execute("TRUNCATE gone")  # for a later pass of the same transaction
+    await copy_rows(connection, "gone", old.select("log_offset", "ts").unique())
+    bounds = (old["ts"].min(), old["ts"].max())
+    told = await connection.execute(_DELETE.format(table=table), partition, *bounds)
+    _check(told, table, old)
+    await connection.execute("TRUNCATE gone")  # for what else goes in the same transaction
 
 
-def _check(told: str, table: str, frame: pl.DataFrame) -> None:
-    if told != f"DELETE {frame.height}":
-        raise ReplacementError(
-            f"{frame.height} rows of {table} are to go, the server answered {told}"
-        )
-
-
-async def clear(connection: Connection, place: Place, old: Rows) -> None:
+async def clear(connection: Connection, place: Place, table: str, old: pl.DataFrame) -> None:
     """Delete all that stands at a place, which is what was taken there within this transaction:
     to name no row costs the server less than half.
 
     Raises:
         ReplacementError: the server deleted another number of rows.
     """
-    for table, frame in (("event_items", old.items), ("events", old.events)):
-        if frame.height:
-            told = await connection.execute(f"DELETE FROM {table} WHERE {AT_PLACE}", *place.values)
-            _check(told, table, frame)
+    if old.is_empty():
+        return
+    told = await connection.execute(f"DELETE FROM {table} WHERE {AT_PLACE}", *place.values)
+    _check(told, table, old)
+
+
+def _check(told: str, table: str, old: pl.DataFrame) -> None:
+    if told != f"DELETE {old.height}":
+        raise ReplacementError(
+            f"{old.height} rows of {table} are to go, the server answered {told}"
+        )
 
 
 async def insert(connection: Connection, new: Rows) -> None:
@@ -86,7 +83,7 @@ async def insert(connection: Connection, new: Rows) -> None:
     Raises:
         CopyMismatchError: the server took another number of rows.
     """
-    for table, frame in (("event_items", new.items), ("events", new.events)):
+    for table, frame in new.by_table.items():
         ordered = await asyncio.to_thread(frame.sort, *ROW_ORDER)
         await copy_rows(connection, table, ordered)
 

@@ -79,6 +79,11 @@ class Rows:
     events: pl.DataFrame
     items: pl.DataFrame
 
+    @property
+    def by_table(self) -> dict[str, pl.DataFrame]:
+        """Those of each table, in the order in which they are written."""
+        return {"event_items": self.items, "events": self.events}
+
     def with_more(self, more: "Rows") -> "Rows":
         """Both, in the log's order."""
         if more.events.is_empty() and more.items.is_empty():

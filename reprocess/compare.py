@@ -20,6 +20,17 @@ class Difference:
     old: Rows
     new: Rows
     changes: Changes
+    items: Places  # of the messages whose items differ
+
+    @property
+    def gone(self) -> Rows:
+        """What is to go: items that are alike stay, though their event is another."""
+        return Rows(self.old.events, self.old.items.filter(standing_at(self.items)(self.old.items)))
+
+    @property
+    def made(self) -> Rows:
+        """What comes in the place of what goes."""
+        return Rows(self.new.events, self.new.items.filter(standing_at(self.items)(self.new.items)))
 
 
 def compare(old: Rows, new: Rows) -> Difference:
@@ -32,7 +43,7 @@ def compare(old: Rows, new: Rows) -> Difference:
     frames = (gone.events, gone.items, made.events, made.items)
     hours = _hours(pl.concat([frame["ts"] for frame in frames]))
     counts = (old.events.height, new.events.height, int(changed.size))
-    return Difference(gone, made, Changes(*counts, columns, hours))
+    return Difference(gone, made, Changes(*counts, columns, hours), items)
 
 
 def _differing(

@@ -112,11 +112,7 @@ async def swap(connection: Connection, work: Work, found: Found, outcome: Outcom
     differs = laid.sums.filter(pl.col("before") != pl.col("after"))
     await measures.keep_changes(connection, run.run_id, scope.partition, scope.start, differs)
     work.reach("after_compare")
-    gone, made = laid.difference.old, laid.difference.new
-    if gone.events.height > MOST * found.old.events.height:
-        await replacement.clear(connection, found.place, found.old)
-        gone, made = laid.beyond, laid.new
-    await replacement.delete(connection, scope.partition, gone)
+    made = await _delete(connection, found, laid)
     work.reach("after_delete")
     await replacement.insert(connection, made)
     work.reach("after_insert")
@@ -135,6 +131,20 @@ async def swap(connection: Connection, work: Work, found: Found, outcome: Outcom
         await history.recount_lines(connection, run.topic_id, scope.partition, found.lines)
     await note_days(connection, days_of(laid.outcome.rows), run.logic_version)
     return Done(found.recounted.messages, laid.difference.changes, by_day(laid.sums))
+
+
+async def _delete(connection: Connection, found: Found, laid: Beside) -> Rows:
+    """Delete what differs; the rows to write in its place."""
+    sides = (laid.difference.gone, laid.difference.made, found.old, laid.beyond, laid.new)
+    written = {}
+    for table in laid.old.by_table:
+        gone, made, standing_there, beyond, new = (side.by_table[table] for side in sides)
+        if gone.height > MOST * standing_there.height:
+            await replacement.clear(connection, found.place, table, standing_there)
+            gone, made = beyond, new
+        await replacement.delete(connection, found.scope.partition, table, gone)
+        written[table] = made
+    return Rows(written["events"], written["event_items"])
 
 
 async def _moved_here(connection: Connection, work: Work, found: Found, outcome: Outcome) -> Rows:

@@ -86,13 +86,14 @@ async def test_what_was_written_is_read_again_and_deleted_as_told(shard: str) ->
         same(await take(connection, late), only(pl.col("log_offset") >= 2))
         same(await take(connection, Place(PARTITION + 1, *DAY)), only(pl.lit(value=False)))
 
-        await replacement.delete(connection, PARTITION, only(pl.col("log_offset") == 1))
+        for table, first in only(pl.col("log_offset") == 1).by_table.items():
+            await replacement.delete(connection, PARTITION, table, first)
         same(await take(connection, Place(PARTITION, *DAY)), only(pl.col("log_offset") > 1))
         with pytest.raises(ReplacementError, match="2 rows of event_items are to go"):
-            await replacement.delete(connection, PARTITION, only(pl.col("log_offset") == 1))
+            await replacement.delete(connection, PARTITION, "event_items", SENT.items[:2])
         of_one = Place(PARTITION, *DAY, merchant_id=8)
         with pytest.raises(ReplacementError, match="2 rows of events are to go"):
-            await replacement.clear(connection, of_one, only(pl.col("log_offset") > 1))
+            await replacement.clear(connection, of_one, "events", SENT.events[1:])
         await trial.rollback()
     await pool.close()
 
@@ -102,9 +103,11 @@ async def test_all_that_stands_at_a_place_goes(shard: str) -> None:
     async with pool.acquire() as connection:
         trial = connection.transaction()
         await trial.start()
+        await replacement.prepare(connection, PARTITION)
         await replacement.insert(connection, SENT)
         two = Place(PARTITION, *DAY, first_offset=2, end_offset=4)
-        await replacement.clear(connection, two, only(pl.col("log_offset") > 1))
+        for table, later in only(pl.col("log_offset") > 1).by_table.items():
+            await replacement.clear(connection, two, table, later)
         same(await take(connection, Place(PARTITION, *DAY)), only(pl.col("log_offset") == 1))
         await trial.rollback()
     await pool.close()

@@ -85,6 +85,17 @@ def test_an_item_alone_changes_its_event() -> None:
     assert found.changes.hours == [(NOON, NOON + 3 * HOUR)]
 
 
+def test_items_that_are_alike_stay_though_their_event_differs() -> None:
+    items = (item(0, 0), item(1, 0), item(1, 1))
+    old = rows(event(0, page="/a"), event(1, page="/a"), items=items)
+    new = rows(event(0), event(1), items=(*items[:2], item(1, 1, quantity=2)))
+    found = compare(old, new)
+    assert found.changes.changed == 2
+    assert found.gone.events["log_offset"].to_list() == [0, 1]
+    assert found.gone.items["log_offset"].to_list() == [1, 1]
+    assert found.made.items["quantity"].to_list() == [1, 2]
+
+
 def test_sums_are_of_a_merchants_day_and_money_of_a_currency() -> None:
     order = {"event": "purchase", "units": 3, "value_minor": 500, "currency": "EUR"}
     old = rows(
