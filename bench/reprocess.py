@@ -189,47 +189,73 @@ def ingester(world: World) -> Iterator[Process]:
         yield process
 
 
-async def steady(
-    world: World, per_s: int, seconds: float, values: list[tuple[bytes, bytes]]
-) -> tuple[float, float]:
-    """Events at a steady rate: the share stored by the end, and the largest lag in seconds."""
-    writer = TopicWriter(world.bootstrap, world.topic, {})
-    connection = await asyncpg.connect(world.shards[0])
-    asked = "SELECT coalesce(sum(messages), 0)::int8 FROM ingest_batch"
-    before: int = await connection.fetchval(asked)
-    began, sent, lag = time.perf_counter(), 0, 0.0
-    while (passed := time.perf_counter() - began) < seconds:
-        upto = min(int(passed * per_s), len(values))
-        for key, value in values[sent:upto]:
-            writer.write(key, value)
-        sent = upto
-        stored = await connection.fetchval(asked) - before
-        lag = max(lag, (sent - stored) / per_s)
-        await asyncio.sleep(0.05)
-    writer.flush()
-    stored = await connection.fetchval(asked) - before
-    await connection.close()
-    return stored / sent, lag
+@dataclass(slots=True)
+class Stream:
+    """Events at a steady rate into the topic, and what of them is stored."""
+
+    writer: TopicWriter
+    connection: asyncpg.Connection
+    per_s: int
+    before: int = 0
+    sent: int = 0
+
+    @classmethod
+    async def open(cls, world: World, per_s: int) -> "Stream":
+        """Connect, and count what is stored already."""
+        writer = TopicWriter(world.bootstrap, world.topic, {})
+        stream = cls(writer, await asyncpg.connect(world.shards[0]), per_s)
+        stream.before = await stream.stored()
+        return stream
+
+    async def stored(self) -> int:
+        """How many of the stream's messages are committed."""
+        asked = "SELECT coalesce(sum(messages), 0)::int8 FROM ingest_batch"
+        found: int = await self.connection.fetchval(asked)
+        return found - self.before
+
+    async def catch_up(self) -> None:
+        """Wait until all that was sent is stored."""
+        self.writer.flush()
+        for _ in range(1_200):
+            if await self.stored() >= self.sent:
+                return
+            await asyncio.sleep(0.1)
+        raise TimeoutError(f"{self.sent - await self.stored()} messages are still to be stored")
+
+    async def run(self, values: list[tuple[bytes, bytes]]) -> tuple[float, float]:
+        """Send them: the share stored by the end, and the largest lag in seconds."""
+        await self.catch_up()
+        began, sent, lag, stood = time.perf_counter(), 0, 0.0, self.sent
+        while sent < len(values):
+            upto = min(int((time.perf_counter() - began) * self.per_s), len(values))
+            for key, value in values[sent:upto]:
+                self.writer.write(key, value)
+            sent = upto
+            self.sent = stood + sent
+            lag = max(lag, (self.sent - await self.stored()) / self.per_s)
+            await asyncio.sleep(0.05)
+        self.writer.flush()
+        return (await self.stored() - stood) / sent, lag
 
 
 def live_values(count: int) -> list[tuple[bytes, bytes]]:
-    """Events of now."""
+    """Events of the last twenty minutes: visits are long, and what would lie ahead is of now."""
     now = int(time.time() * 1000)
-    return list(Shops(list(range(1, MERCHANTS + 1)), 99).messages(count, now - 60_000, now))
+    return list(Shops(list(range(1, MERCHANTS + 1)), 99).messages(count, now - 1_200_000, now))
 
 
 async def beside_live(world: World, per_s: int, seconds: float) -> list[tuple[str, float, float]]:
     """Live alone, and live while the day is replaced again and again."""
-    found = []
-    values = live_values(int(per_s * seconds * 2.2))
-    while (await steady(world, per_s, 2, values))[0] < 0.8:
-        pass  # it looks at what was logged of late, for its memory of event ids
-    half = len(values) // 2
-    found.append(("live alone", *await steady(world, per_s, seconds, values[:half])))
+    stream = await Stream.open(world, per_s)
+    count = int(per_s * seconds)
+    values = live_values(2 * count + per_s)
+    await stream.run(values[2 * count :])  # it looks at what was logged of late before the first
+    found = [("live alone", *await stream.run(values[:count]))]
     replacing = asyncio.create_task(_over_and_over(world))
-    found.append(("live beside it", *await steady(world, per_s, seconds, values[half:])))
+    found.append(("live beside it", *await stream.run(values[count : 2 * count])))
     replacing.cancel()
     await asyncio.gather(replacing, return_exceptions=True)
+    await stream.connection.close()
     return found
 
 

@@ -28,10 +28,18 @@ REPLAY_SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "5min",
     "lock_timeout": "60s",
     "jit": "off",
+    # Its slices keep the server busy; more workers would take their time from live ingest.
+    "max_parallel_workers_per_gather": "0",
 }
 # An ingester's commit need not wait for the disk: should the server lose it, the offset goes with
 # the rows, and both are read again from the log.
-INGEST_SETTINGS: Final = {**WRITER_SETTINGS, "synchronous_commit": "off"}
+INGEST_SETTINGS: Final = {
+    **WRITER_SETTINGS,
+    "synchronous_commit": "off",
+    # Every day's chunk begins empty: a plan that was made then and kept would look through all of
+    # the chunk for each event that may repeat one, until the server has taken stock of it.
+    "plan_cache_mode": "force_custom_plan",
+}
 READER_SETTINGS: Final = {
     "application_name": "footfall-api",
     "timezone": "UTC",
