@@ -17,6 +17,7 @@ from db import history, replacement, runs, standing
 from db.history import Place
 from db.measures import Sum
 from db.pools import Connection
+from db.rollups import HOUR
 from db.runs import Done, Run, Slice
 from db.standing import Rows
 from ingester.batch import Outcome
@@ -95,9 +96,14 @@ async def read_slice(
     async with pool.acquire() as connection:
         place = Place(part.partition, *scope.window, scope.merchant_id, *offsets)
         replaced_at, _ = await history.replaced_at(connection, work.run.topic, part.partition)
-        # Live ingest may still add what files hold beyond the ledger.
-        old = await standing.take(connection, place) if not work.run.sources else None
+        old = await standing.take(connection, place) if _stands(work, part) else None
     return Ahead(part, upto, found, old, replaced_at)
+
+
+def _stands(work: Work, part: Slice) -> bool:
+    """Whether rows that are read ahead will do: not where live ingest may still add what files hold
+    beyond the ledger, nor within an hour, for what changes is known by the hour."""
+    return not work.run.sources and part.end - part.start >= HOUR
 
 
 async def replace_slice(
