@@ -261,6 +261,7 @@ def test_everyone_can_use_it(
     service: Service, browser: Browser, filled: int, scheme: str, width: int
 ) -> None:
     context = browser.new_context(
+        locale="en-GB",  # not the machine's: a server's may be one that no browser has
         color_scheme="dark" if scheme == "dark" else "light",
         viewport={"width": width, "height": 900},
         reduced_motion="reduce",
