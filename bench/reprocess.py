@@ -98,7 +98,7 @@ class Changed(Logic):
 
     def __call__(self, messages: Messages, only: Only) -> Processed:
         """Rows, items and rejects, some of them other than live ingest made them."""
-        made = super(Changed, self).__call__(messages, only)
+        made = Logic.__call__(self, messages, only)  # slots make a class that super() cannot know
         these = pl.col("log_offset") % self.one_in == 0
         term = pl.when(these).then(pl.lit("changed")).otherwise(pl.col("utm_term"))
         return replace(made, rows=made.rows.with_columns(term.alias("utm_term")))

@@ -104,6 +104,13 @@ UPDATE ingest_batch AS line
 """
 
 
+# What stands at a `Place`, in `events` or `event_items`, by its values.
+AT_PLACE: Final = (
+    "kafka_partition = $1 AND ts >= $2 AND ts < $3 AND ($4::int8 IS NULL OR merchant_id = $4) "
+    "AND log_offset >= $5 AND log_offset < $6"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Which old rows are meant: of one partition, within a window, of one merchant or all, and of

@@ -13,9 +13,9 @@ from typing import Final
 import polars as pl
 
 from db.copier import ROW_ORDER, copy_rows
-from db.history import Place
+from db.history import AT_PLACE, Place
 from db.pools import Connection
-from db.standing import AT_PLACE, Rows
+from db.standing import Rows
 
 _REPLACING: Final = 0x52706C63  # advisory lock key
 # A temporary table goes with the transaction: the embedded database's one session is everybody's.

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from db.history import Place
+from db.history import AT_PLACE, Place
 from db.pools import Connection
 
 # The server sends in pieces of 8 kB, each of which costs more to be woken for than to be read: what
@@ -63,13 +63,6 @@ ITEM_SCHEMA: Final[Schema] = {
     "log_offset": pl.Int64,
     "item_index": pl.Int16,
 }
-
-
-# Of either table, by the values of a `db.history.Place`.
-AT_PLACE: Final = (
-    "kafka_partition = $1 AND ts >= $2 AND ts < $3 AND ($4::int8 IS NULL OR merchant_id = $4) "
-    "AND log_offset >= $5 AND log_offset < $6"
-)
 
 
 @dataclass(frozen=True, slots=True)

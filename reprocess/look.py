@@ -117,7 +117,7 @@ async def look(
     lines = await _lines(connection, work, scope, offsets)
     if not lines.select(_SPAN).equals(was.lines.select(_SPAN)):
         was = await read(connection, source, work, scope, offsets, before=was)
-    at = Place(scope.partition, *scope.window, scope.merchant_id, *offsets)
+    at = scope.place(offsets)
     if old is None:
         old = await standing.take(connection, at)
     within = _span(was.ranges, lines, offsets)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from db.history import Offsets
+from db.history import Offsets, Place
 from events.batch import Messages, Processed
 from events.enrich import Enrichment
 from events.limits import Limits
@@ -34,6 +34,10 @@ class Scope:
     def window(self) -> tuple[datetime, datetime]:
         """Half-open."""
         return self.start, self.end
+
+    def place(self, offsets: Offsets) -> Place:
+        """Where rows of it stand, of a range of offsets."""
+        return Place(self.partition, *self.window, self.merchant_id, *offsets)
 
     def holds(self, frame: pl.DataFrame) -> pl.Series:
         """For each row with `ts` and `merchant_id`, whether it lies within."""

@@ -14,7 +14,6 @@ import asyncpg
 import polars as pl
 
 from db import history, replacement, runs, standing
-from db.history import Place
 from db.measures import Sum
 from db.pools import Connection
 from db.rollups import HOUR
@@ -40,14 +39,21 @@ class DoneElsewhereError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows that stood in a slice's window, and when any of the partition had last been replaced."""
+
+    rows: Rows
+    replaced_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ahead:
     """A slice whose messages, and the rows that stood there, were read before its turn came."""
 
     slice: Slice
     upto: int  # live ingest added what has later offsets
     read: Read
-    old: Rows | None
-    replaced_at: datetime | None  # when rows of the partition had last been replaced by then
+    taken: Taken | None
 
 
 @dataclass(slots=True)
@@ -57,10 +63,10 @@ class Turn:
     _before: datetime | None = None
     _after: datetime | None = None
 
-    def rows_of(self, ahead: Ahead, replaced_at: datetime | None) -> Rows | None:
+    def rows_of(self, taken: Taken, replaced_at: datetime | None) -> Rows | None:
         """The rows that were read ahead, if none of them has been replaced since."""
-        kept_to_itself = (ahead.replaced_at, replaced_at) == (self._before, self._after)
-        return ahead.old if kept_to_itself or ahead.replaced_at == replaced_at else None
+        kept_to_itself = (taken.replaced_at, replaced_at) == (self._before, self._after)
+        return taken.rows if kept_to_itself or taken.replaced_at == replaced_at else None
 
     def note(self, part: Slice, done: Done, before: datetime | None, after: datetime) -> None:
         """A slice was replaced, and with it perhaps rows outside its window."""
@@ -93,11 +99,12 @@ async def read_slice(
     offsets = (EVERYTHING[0], upto)
     scope = scope_of(work, part)
     found = await read(pool, source, work, scope, offsets, until=until, before=before)
+    if not _stands(work, part):
+        return Ahead(part, upto, found, None)
     async with pool.acquire() as connection:
-        place = Place(part.partition, *scope.window, scope.merchant_id, *offsets)
         replaced_at, _ = await history.replaced_at(connection, work.run.topic, part.partition)
-        old = await standing.take(connection, place) if _stands(work, part) else None
-    return Ahead(part, upto, found, old, replaced_at)
+        rows = await standing.take(connection, scope.place(offsets))
+    return Ahead(part, upto, found, Taken(rows, replaced_at))
 
 
 def _stands(work: Work, part: Slice) -> bool:
@@ -125,7 +132,8 @@ async def replace_slice(
         if run.sources:
             await history.take_fence(connection, run.topic, part.partition)
         before, now = await history.replaced_at(connection, run.topic, part.partition)
-        old, offsets = turn.rows_of(ahead, before), (EVERYTHING[0], upto)
+        old = turn.rows_of(ahead.taken, before) if ahead.taken else None
+        offsets = (EVERYTHING[0], upto)
         first = await look(connection, source, work, scope, offsets, was=ahead.read, old=old)
         everything = first.recounted
         outcome = await asyncio.to_thread(everything.settled, window)

@@ -72,12 +72,13 @@ async def lay_beside(connection: Connection, work: Work, found: Found, outcome: 
     outcome, verdict = await _count_orders_once(connection, found.scope, old.events, outcome)
     items = outcome.items.select(*ITEM_SCHEMA).sort("log_offset", "item_index")
     new = Rows(outcome.rows.select(*EVENT_SCHEMA), items)
-    beyond = came
+    whole, beyond = old, came  # with rows elsewhere that change because of these
     for claim, counted in verdict.elsewhere:
         place = Place(found.scope.partition, claim.ts, claim.ts + _MOMENT)
         held = await standing.take(connection, place, [claim.offset])
-        beyond, new = beyond.with_more(held), new.with_more(_counting(held, counted))
-    difference, sums = await asyncio.to_thread(_compared, found.old.with_more(beyond), new)
+        whole, beyond = whole.with_more(held), beyond.with_more(held)
+        new = new.with_more(_counting(held, counted))
+    difference, sums = await asyncio.to_thread(_compared, whole, new)
     meant = standing_at(np.concatenate([found.known, places_of(old.events), _offsets_of(outcome)]))
     return Beside(
         outcome,

@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 
 from db.runs import Changes, Done, Slice
-from db.standing import Rows
-from reprocess.replace import Ahead, Turn
+from db.standing import EVENT_SCHEMA, ITEM_SCHEMA, Rows
+from reprocess.replace import Taken, Turn
 
 NOON = datetime(2026, 9, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -14,10 +15,9 @@ BEFORE, AFTER, ELSEWHERE = (NOON + minute * timedelta(minutes=1) for minute in r
 FIRST = Slice(3, NOON, NOON + HOUR, "pending")
 
 
-def ahead(seen: datetime | None) -> Ahead:
-    """The next slice, read when rows of the partition had last been replaced then."""
-    part = Slice(3, NOON + HOUR, NOON + 2 * HOUR, "pending")
-    return Ahead(part, 10, None, Rows(None, None), seen)  # type: ignore[arg-type]  # not looked at
+def ahead(seen: datetime | None) -> Taken:
+    """Rows of the next slice, read when any of the partition had last been replaced then."""
+    return Taken(Rows(pl.DataFrame(schema=EVENT_SCHEMA), pl.DataFrame(schema=ITEM_SCHEMA)), seen)
 
 
 def done(*hours: datetime) -> Done:
