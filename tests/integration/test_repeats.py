@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import polars as pl
 
-from db.pools import INGEST_SETTINGS, Connection, open_pool
+from db.pools import INGEST_SETTINGS, Connection
 from events.batch import UTC_MICROS
 from ingester.dedupe import RecentKeys, duplicates
+from tests.integration.trial import trial
 
 MANY = """
 INSERT INTO events (merchant_id, ts, event, visitor, visitor_register, visitor_rank, source,
@@ -31,10 +32,7 @@ async def one_in(connection: Connection, count: int) -> pl.DataFrame:
 
 
 async def test_a_plan_of_an_empty_chunk_is_not_kept(shard: str) -> None:
-    pool = await open_pool(shard, INGEST_SETTINGS, size=1)
-    async with pool.acquire() as connection:
-        trial = connection.transaction()
-        await trial.start()
+    async with trial(shard, INGEST_SETTINGS) as connection:
         recent = RecentKeys(timedelta(minutes=15))
         await connection.execute(MANY, 1, 100)
         few = await one_in(connection, 1)
@@ -46,5 +44,3 @@ async def test_a_plan_of_an_empty_chunk_is_not_kept(shard: str) -> None:
         # By the index some milliseconds; by looking at every row for each of them, many seconds.
         await connection.execute("SET LOCAL statement_timeout = '1s'")
         assert (await duplicates(connection, recent, again)).size == 250
-        await trial.rollback()
-    await pool.close()

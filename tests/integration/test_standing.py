@@ -13,6 +13,7 @@ from db.history import Place
 from db.pools import REPLAY_SETTINGS, open_pool
 from db.replacement import ReplacementError
 from db.standing import EVENT_SCHEMA, ITEM_SCHEMA, Rows, take
+from tests.integration.trial import trial
 
 NOON = datetime(2026, 9, 1, 12, 0, 0, 1, tzinfo=UTC)
 DAY = (NOON - timedelta(hours=12), NOON + timedelta(hours=12))
@@ -71,10 +72,7 @@ def same(found: Rows, wanted: Rows) -> None:
 
 
 async def test_what_was_written_is_read_again_and_deleted_as_told(shard: str) -> None:
-    pool = await open_pool(shard, REPLAY_SETTINGS, size=1)
-    async with pool.acquire() as connection:
-        trial = connection.transaction()
-        await trial.start()
+    async with trial(shard, REPLAY_SETTINGS) as connection:
         await replacement.prepare(connection, PARTITION)
         await replacement.insert(connection, SENT)
         same(await take(connection, Place(PARTITION, *DAY)), SENT)
@@ -94,23 +92,16 @@ async def test_what_was_written_is_read_again_and_deleted_as_told(shard: str) ->
         of_one = Place(PARTITION, *DAY, merchant_id=8)
         with pytest.raises(ReplacementError, match="2 rows of events are to go"):
             await replacement.clear(connection, of_one, "events", SENT.events[1:])
-        await trial.rollback()
-    await pool.close()
 
 
 async def test_all_that_stands_at_a_place_goes(shard: str) -> None:
-    pool = await open_pool(shard, REPLAY_SETTINGS, size=1)
-    async with pool.acquire() as connection:
-        trial = connection.transaction()
-        await trial.start()
+    async with trial(shard, REPLAY_SETTINGS) as connection:
         await replacement.prepare(connection, PARTITION)
         await replacement.insert(connection, SENT)
         two = Place(PARTITION, *DAY, first_offset=2, end_offset=4)
         for table, later in only(pl.col("log_offset") > 1).by_table.items():
             await replacement.clear(connection, two, table, later)
         same(await take(connection, Place(PARTITION, *DAY)), only(pl.col("log_offset") == 1))
-        await trial.rollback()
-    await pool.close()
 
 
 async def test_rows_of_a_partition_are_replaced_by_one_at_a_time(shard: str) -> None:
