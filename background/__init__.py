@@ -1,0 +1,1 @@
+"""Background tasks that are watched: one that dies is logged, counted and started again."""
