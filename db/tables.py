@@ -47,10 +47,35 @@ api_key = sa.Table(
     sa.Column("expires_at", Instant),
     sa.Column("revoked_at", Instant),
     sa.Column("origins", ARRAY(Text), nullable=False, server_default="{}"),  # for browsers
+    sa.Column("last_used_at", Instant),
     sa.UniqueConstraint("key_hash", name="api_key_hash_unique"),
     sa.CheckConstraint(
         "merchant_id IS NOT NULL OR 'admin' = ANY (scopes)", name="api_key_has_an_owner"
     ),
+)
+
+key_audit = sa.Table(
+    "key_audit",
+    catalogue,
+    sa.Column("audit_id", BigInteger, sa.Identity(always=True), primary_key=True),
+    _now("at"),
+    _required("key_id", BigInteger()),
+    sa.Column("merchant_id", BigInteger),
+    _required("action", Text()),
+    _required("actor", Text()),
+    sa.Column("detail", Text, nullable=False, server_default=""),
+    sa.CheckConstraint("action IN ('created', 'rotated', 'revoked')", name="key_audit_action"),
+)
+
+installation = sa.Table(
+    "installation",
+    catalogue,
+    sa.Column("only_one", Boolean, primary_key=True, server_default=sa.text("true")),
+    _required("visitor_hash_key", BYTEA()),
+    _now("created_at"),
+    sa.Column("rotated_at", Instant),
+    sa.CheckConstraint("only_one", name="installation_is_one"),
+    sa.CheckConstraint("octet_length(visitor_hash_key) = 32", name="installation_key_length"),
 )
 
 shard_map = sa.Table(

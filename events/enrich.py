@@ -9,6 +9,7 @@ import maxminddb
 import polars as pl
 
 from events.agents import BOT, UNKNOWN, Agent, Agents
+from events.identity import VisitorHash
 from events.places import country_of
 from events.traffic_source import CLICK_IDS, Causes, origin
 
@@ -18,16 +19,17 @@ MAX_UTM: Final = 256
 
 @dataclass(slots=True)
 class Enrichment:
-    """Lookup tables and bounded memories; the same answers whether warm or cold."""
+    """The visitor hash, lookup tables and bounded caches; the same answers, warm or cold."""
 
+    visitor_hash: VisitorHash
     agents: Agents = field(default_factory=Agents)
     countries: maxminddb.Reader | None = None
 
     @classmethod
-    def open(cls, country_file: Path | None = None) -> "Enrichment":
+    def open(cls, visitor_hash: VisitorHash, country_file: Path | None = None) -> "Enrichment":
         """With a MaxMind-format country file, or without one."""
         reader = maxminddb.open_database(country_file) if country_file else None
-        return cls(countries=reader)
+        return cls(visitor_hash, countries=reader)
 
 
 def split_url(frame: pl.DataFrame) -> pl.DataFrame:

@@ -12,11 +12,11 @@ from events import enrich
 from events.batch import UTC_MICROS, Messages, Processed
 from events.decode import decode
 from events.enrich import Enrichment
-from events.identity import hashed, registers
+from events.identity import VisitorHash, registers
 from events.limits import Limits
 from events.money import EXPONENTS
 
-LOGIC_VERSION: Final = 1
+LOGIC_VERSION: Final = 2
 Only = Callable[[pl.DataFrame], pl.Series]
 
 ROW_COLUMNS: Final = (
@@ -51,7 +51,7 @@ def process(
     frame = enrich.countries(frame, enrichment.countries)
     items = _items(frame)
     frame = _with_units(frame, items)
-    return Processed(_rows(frame), items.select(ITEM_COLUMNS), rejects)
+    return Processed(_rows(frame, enrichment.visitor_hash), items.select(ITEM_COLUMNS), rejects)
 
 
 def _with_places(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
@@ -112,10 +112,10 @@ def _with_units(frame: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rows(frame: pl.DataFrame) -> pl.DataFrame:
+def _rows(frame: pl.DataFrame, visitor_hash: VisitorHash) -> pl.DataFrame:
+    frame = visitor_hash.add(frame, "visitor_id", "visitor")
+    frame = visitor_hash.add(frame, "session_id", "session")
     frame = frame.with_columns(
-        hashed("visitor_id").alias("visitor"),
-        pl.when(pl.col("session_id") != "").then(hashed("session_id")).alias("session"),
         pl.col("utm_campaign").alias("campaign"),
         minor_units(pl.col("value"), pl.col("currency")).alias("value_minor"),
     )

@@ -15,6 +15,7 @@ import typer
 from confluent_kafka import KafkaException
 from rich.table import Table
 
+from db.installation import NotMigratedError
 from footfall.environment import Environment, EnvironmentMissingError, configure_logging
 from footfall.keys import keys, merchants
 from footfall.loop import keep_memory
@@ -52,7 +53,7 @@ def run_app(commands: typer.Typer) -> None:
     keep_memory()
     try:
         commands()
-    except (EnvironmentMissingError, PartMissingError) as error:
+    except (EnvironmentMissingError, NotMigratedError, PartMissingError) as error:
         progress.print(f"[red]footfall:[/red] {error}", highlight=False)
     except (OSError, asyncpg.PostgresError) as error:
         progress.print(f"[red]footfall:[/red] a database does not answer or refuses: {error}")
@@ -102,7 +103,16 @@ def migrate_command() -> None:
     def report(done: Migrated) -> None:
         progress.print(f"shard {done.shard}: {done.history} is at {done.revision}")
 
-    migrate(environment.need_shards(), partitions, report, max_age_days=environment.max_age_days)
+    try:
+        migrate(
+            environment.need_shards(),
+            partitions,
+            report,
+            max_age_days=environment.max_age_days,
+            visitor_hash_key=environment.visitor_hash_key,
+        )
+    except ValueError as error:
+        raise EnvironmentMissingError(str(error)) from error
 
 
 @app.command()

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +47,7 @@ class Environment:
     cache_seconds: float
     raw_rows: int
     slice_messages: int
+    visitor_hash_key: bytes | None = field(repr=False)
 
     @classmethod
     def read(cls, given: Mapping[str, str] = os.environ) -> "Environment":
@@ -82,6 +83,7 @@ class Environment:
             cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 2000) / 1000,
             raw_rows=_number(given, "FOOTFALL_RAW_ROWS", 20_000_000),
             slice_messages=_number(given, "FOOTFALL_SLICE_MESSAGES", 250_000),
+            visitor_hash_key=_key(given, "FOOTFALL_VISITOR_HASH_KEY"),
         )
 
     def need_shards(self) -> tuple[str, ...]:
@@ -174,6 +176,16 @@ def _number(given: Mapping[str, str], name: str, default: int) -> int:
         return int(text)
     except ValueError as error:
         raise EnvironmentMissingError(f"{name} must be a whole number, not {text!r}") from error
+
+
+def _key(given: Mapping[str, str], name: str) -> bytes | None:
+    text = given.get(name)
+    if not text:
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise EnvironmentMissingError(f"{name} must be 64 hexadecimal digits") from error
 
 
 def configure_logging() -> None:

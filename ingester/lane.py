@@ -25,7 +25,9 @@ RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 class Lane:
     """One shard's part of the pipeline."""
 
-    def __init__(self, shard: int, settings: IngestSettings, loader: Loader) -> None:
+    def __init__(
+        self, shard: int, settings: IngestSettings, loader: Loader, enrichment: Enrichment
+    ) -> None:
         self.shard = shard
         self.loader = loader
         self.pending: list[Messages] = []
@@ -33,7 +35,7 @@ class Lane:
         self.paused: set[int] = set()
         self.lost: set[int] = set()
         self._settings = settings
-        self._enrichment = Enrichment.open(settings.country_file)
+        self._enrichment = enrichment
         self._gathered: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._ready: asyncio.Queue[Ready] = asyncio.Queue(1)
 

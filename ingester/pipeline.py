@@ -17,9 +17,12 @@ from confluent_kafka import KafkaException
 
 from db import ledger
 from db.errors import kind_of
+from db.installation import visitor_hash_key
 from db.pools import INGEST_SETTINGS, open_pools
 from db.refresh import refresh_late
 from events.batch import Messages
+from events.enrich import Enrichment
+from events.identity import VisitorHash
 from ingester import telemetry
 from ingester.consume import TopicReader
 from ingester.lane import Lane
@@ -75,8 +78,14 @@ class Pipeline:
         try:
             await reader.open()
             window = timedelta(seconds=settings.dedupe_window_s)
+            visitor_hash = VisitorHash(await visitor_hash_key(pools[0]))
             lanes = [
-                Lane(number, settings, Loader(pool, reader.topic_id, window, self._reach))
+                Lane(
+                    number,
+                    settings,
+                    Loader(pool, reader.topic_id, window, self._reach),
+                    Enrichment.open(visitor_hash, settings.country_file),
+                )
                 for number, pool in enumerate(pools)
             ]
             reader.on_assigned = lambda gained: self._take_up(lanes, gained)
