@@ -76,6 +76,7 @@ async def _valid(text: str, state: State) -> Key:
         raise problem(
             401, "expired_key", "This key has expired: make a new one.", headers=challenge
         )
+    state.key_uses.note(key)
     return key
 
 

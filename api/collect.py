@@ -20,6 +20,7 @@ from api.state import State
 from events.check import Event, Rejection, check, encode
 from events.countries import COUNTRIES
 from events.places import country_of
+from events.privacy import remove_personal_data
 
 MAX_BODY_BYTES: Final = 5 << 20
 MAX_EVENTS: Final = 10_000
@@ -105,22 +106,28 @@ def check_events(
         if isinstance(verdict, Rejection):
             rejected.append(Rejected(index, verdict.field, verdict.reason, verdict.detail))
         else:
-            if verdict.country is None and verdict.ip is None:
-                verdict.country = country
+            if verdict.country is None:
+                verdict.country = _country_of(verdict.ip, footfall) if verdict.ip else country
             accepted.append(_message(verdict, now_ms))
     return accepted, rejected
 
 
 def _country(request: Request[Any, Any, Any], footfall: State) -> str | None:
     """Of a browser, by its address, which goes no further than this."""
-    if footfall.countries is None or request.client is None:
+    return _country_of(request.client.host, footfall) if request.client else None
+
+
+def _country_of(ip: object, footfall: State) -> str | None:
+    if footfall.countries is None:
         return None
-    code = country_of(footfall.countries, request.client.host)
+    code = country_of(footfall.countries, str(ip))
     return code if code in COUNTRIES else None
 
 
 def _message(event: Event, now_ms: int) -> bytes:
-    """An event bears a time and an id from here on, so that a second delivery counts once."""
+    """What goes on the topic: with a time and an id, so that a second delivery counts once, and
+    without personal data."""
+    remove_personal_data(event)
     if event.timestamp is None:
         event.timestamp = now_ms
     if event.event_id is None:

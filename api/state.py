@@ -7,6 +7,7 @@ from typing import Final, Self
 import asyncpg
 import maxminddb
 
+from api.key_uses import KeyUses
 from api.memory import Memory
 from api.problems import problem
 from api.publish import Publisher
@@ -15,6 +16,7 @@ from api.query.place import Place
 from api.query.remember import Answers
 from api.query.shelf import Shelf
 from api.settings import ApiSettings
+from background.supervisor import Supervisor
 from db import catalogue
 from db.catalogue import Key, Merchant
 from db.moves import lives_in
@@ -37,6 +39,7 @@ class State:
     """Open connections, short-lived memories of the catalogue, and kept answers."""
 
     settings: ApiSettings
+    supervisor: Supervisor
     publisher: Publisher
     catalogue: asyncpg.Pool
     readers: list[asyncpg.Pool]
@@ -44,6 +47,7 @@ class State:
     changes: list[Changes]
     answers: Answers
     keys: Memory[str, Key | None]
+    key_uses: KeyUses
     merchants: Memory[int, Merchant | None]
     countries: maxminddb.Reader | None
     _map: Memory[None, dict[int, int]]
@@ -64,8 +68,12 @@ class State:
         if settings.cache_seconds:
             for each in changes:
                 await each.__aenter__()
+        supervisor = Supervisor()
+        key_uses = KeyUses(known)
+        supervisor.start("key_uses", key_uses.write_regularly)
         return cls(
             settings,
+            supervisor,
             Publisher(
                 settings.bootstrap, settings.topic, settings.kafka_options, settings.spool_dir
             ),
@@ -75,6 +83,7 @@ class State:
             changes,
             Answers(settings.cache_seconds, Shelf(shared) if shared else None),
             Memory(partial(catalogue.find_key, known)),
+            key_uses,
             Memory(partial(catalogue.find_merchant, known), MERCHANT_S),
             maxminddb.open_database(countries) if countries else None,
             Memory(lambda _: shard_map(known)),
@@ -82,6 +91,7 @@ class State:
 
     async def close(self) -> None:
         """Flush the producer, close the pools."""
+        await self.supervisor.close()
         for each in self.changes:
             await each.__aexit__()
         await self.publisher.close()

@@ -32,6 +32,7 @@ from events.check import (
 from events.countries import COUNTRIES
 from events.limits import Limits
 from events.money import EXPONENTS, MAX_WHOLE_DIGITS
+from events.privacy import redact
 from events.reasons import Reason
 
 ITEM = pl.Struct({"product_id": pl.String, "quantity": pl.Int64, "price": pl.String})
@@ -341,7 +342,7 @@ def _reject_frame(messages: Messages, rejections: list[tuple[int, Rejection]]) -
     rejections.sort(key=lambda rejection: rejection[0])
     places = np.array([place for place, _ in rejections], np.int64)
     whys = [why for _, why in rejections]
-    raws = [messages.values[place] for place in places.tolist()]
+    raws = [redact(messages.values[place]) for place in places.tolist()]
     logged_ms = messages.logged_ms[places]
     times = np.array(
         [at if why.ts_ms is None else why.ts_ms for at, why in zip(logged_ms, whys, strict=True)],

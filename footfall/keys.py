@@ -1,6 +1,8 @@
 """`footfall merchants` and `footfall keys`: who may send and ask."""
 
+import getpass
 import json
+import socket
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -8,6 +10,7 @@ import typer
 from rich.table import Table
 
 from db import catalogue
+from db.installation import rotate_visitor_hash_key
 from db.origins import OriginError, checked_origins
 from db.pools import WRITER_SETTINGS, open_pool
 from footfall.environment import Environment
@@ -65,7 +68,9 @@ def create_key(
         raise typer.BadParameter(str(error)) from error
     until = _until(expires)
     number, key = _with_catalogue(
-        lambda pool: catalogue.create_key(pool, merchant, scopes, name, until, origins=origins)
+        lambda pool: catalogue.create_key(
+            pool, merchant, scopes, name, until, actor=_actor(), origins=origins
+        )
     )
     made = {"key": key, "key_id": number, "merchant_id": merchant, "scopes": scopes}
     made |= {"expires_at": until.isoformat() if until else None, "origins": origins}
@@ -84,7 +89,9 @@ def rotate_key(
     """Make a key that takes another's place. It is shown this once; the old one ends later."""
     until = _until(expires)
     made = _with_catalogue(
-        lambda pool: catalogue.rotate_key(pool, key_id, timedelta(hours=overlap), None, until)
+        lambda pool: catalogue.rotate_key(
+            pool, key_id, timedelta(hours=overlap), None, until, actor=_actor()
+        )
     )
     if made is None:
         progress.print(f"There is no valid key {key_id}.")
@@ -118,19 +125,52 @@ def list_keys(merchant: int | None = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(found, default=str))  # noqa: T201 - data for scripts
         return
-    table = Table("key_id", "merchant", "hint", "scopes", "expires", "revoked")
+    table = Table("key_id", "merchant", "hint", "scopes", "expires", "revoked", "last used")
     for key in found:
-        told = (key["key_id"], key["merchant_id"], key["hint"] + "…", ", ".join(key["scopes"]))
-        table.add_row(*(str(each) for each in (*told, key["expires_at"], key["revoked_at"])))
+        named = (key["key_id"], key["merchant_id"], key["hint"] + "…", ", ".join(key["scopes"]))
+        times = (key["expires_at"], key["revoked_at"], key["last_used_at"])
+        table.add_row(*(str(each) for each in (*named, *times)))
+    output.print(table)
+
+
+@keys.command("audit")
+def audit_keys(merchant: int | None = None, as_json: Json = False) -> None:
+    """Show who made, rotated and revoked which key, newest first."""
+    found = _with_catalogue(lambda pool: catalogue.key_audit(pool, merchant))
+    if as_json:
+        print(json.dumps(found, default=str))  # noqa: T201 - data for scripts
+        return
+    table = Table("at", "key_id", "merchant", "action", "actor", "detail")
+    for line in found:
+        table.add_row(*(str(line[name]) for name in found[0]))
     output.print(table)
 
 
 @keys.command("revoke")
-def revoke_key(key_id: int) -> None:
+def revoke_key(key_id: int, as_json: Json = False) -> None:
     """Revoke a key: it stops working within ten seconds."""
-    if not _with_catalogue(lambda pool: catalogue.revoke_key(pool, key_id)):
+    if not _with_catalogue(lambda pool: catalogue.revoke_key(pool, key_id, actor=_actor())):
         progress.print(f"There is no key {key_id}, or it was revoked before.")
         raise typer.Exit(1)
+    tell({"key_id": key_id, "revoked": True}, as_json=as_json)
+
+
+@keys.command("rotate-visitor-hash")
+def rotate_visitor_hash(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: Json = False
+) -> None:
+    """Replace the key that visitor ids are hashed with, after it leaked. Restart every ingester,
+    then run `footfall reprocess run` over all history: until it is through, a range that spans the
+    rotation counts a visitor once before it and once after it."""
+    if not yes:
+        typer.confirm("Every stored visitor hash becomes incomparable. Go on?", abort=True)
+    _with_catalogue(rotate_visitor_hash_key)
+    tell({"rotated": True, "next": "restart ingesters, then reprocess"}, as_json=as_json)
+
+
+def _actor() -> str:
+    """Who runs this command, for the audit trail."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _with_catalogue(work: Any) -> Any:
