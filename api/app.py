@@ -17,7 +17,7 @@ from litestar.plugins.prometheus import PrometheusConfig, PrometheusController
 from litestar.response import Response
 from litestar.static_files import create_static_files_router
 
-from api import admin, collect, describe, health, journeys, live, stats
+from api import admin, bodies, collect, describe, health, journeys, live, stats
 from api.again import Again
 from api.headers import harden
 from api.limits import RateLimit, current
@@ -87,7 +87,7 @@ def create_app(settings: ApiSettings) -> Litestar:
             description="Shop analytics that merchants can trust.",
             render_plugins=[JsonRenderPlugin(), _documentation()],
         ),
-        request_max_body_size=collect.MAX_BODY_BYTES + 1,
+        request_max_body_size=bodies.MAX_BODY_BYTES + 1,
     )
 
 

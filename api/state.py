@@ -7,6 +7,7 @@ from typing import Final, Self
 import asyncpg
 import maxminddb
 
+from api.bodies import InFlight
 from api.key_uses import KeyUses
 from api.memory import Memory
 from api.problems import problem
@@ -41,6 +42,7 @@ class State:
     settings: ApiSettings
     supervisor: Supervisor
     publisher: Publisher
+    bodies: InFlight
     catalogue: asyncpg.Pool
     readers: list[asyncpg.Pool]
     scanners: list[asyncpg.Pool]
@@ -65,18 +67,24 @@ class State:
         scanners = await open_pools(where, SCAN_SETTINGS, size=size)
         changes = [Changes(pool, settings.topic) for pool in readers]
         countries, shared = settings.country_file, settings.answers_dir
-        if settings.cache_seconds:
-            for each in changes:
-                await each.__aenter__()
         supervisor = Supervisor()
+        if settings.cache_seconds:
+            for shard, each in enumerate(changes):
+                supervisor.start(f"watermarks_{shard}", each.watch)
+        publisher = Publisher(
+            settings.bootstrap,
+            settings.topic,
+            settings.kafka_options,
+            settings.spool_dir,
+            supervisor,
+        )
         key_uses = KeyUses(known)
         supervisor.start("key_uses", key_uses.write_regularly)
         return cls(
             settings,
             supervisor,
-            Publisher(
-                settings.bootstrap, settings.topic, settings.kafka_options, settings.spool_dir
-            ),
+            publisher,
+            InFlight(),
             known,
             readers,
             scanners,
@@ -92,8 +100,6 @@ class State:
     async def close(self) -> None:
         """Flush the producer, close the pools."""
         await self.supervisor.close()
-        for each in self.changes:
-            await each.__aexit__()
         await self.publisher.close()
         if self.answers.shelf is not None:
             self.answers.shelf.close()

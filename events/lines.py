@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
-import zstandard
+from backports import zstd
 
 
 class _Keyed(msgspec.Struct):
@@ -40,6 +40,6 @@ def opened(path: Path) -> IO[bytes]:
         case ".gz":
             return io.BufferedReader(gzip.GzipFile(path))
         case ".zst":
-            return io.BufferedReader(zstandard.open(path, "rb"))
+            return io.BufferedReader(zstd.ZstdFile(path))
         case _:
             return path.open("rb")

@@ -176,6 +176,10 @@ def load(
     ] = None,
 ) -> None:
     """Write a file's events to the topic, one a line; nothing of a CSV file that has errors."""
+    import zlib
+    from gzip import BadGzipFile
+
+    from backports.zstd import ZstdError
     from rich.markup import escape
 
     from footfall.mapping import MappingError, Source, find
@@ -197,10 +201,19 @@ def load(
             raise typer.Exit(1) from error
         messages = source.messages()
     writer = TopicWriter(bootstrap, environment.topic, environment.kafka_options)
-    with progress.status("loading …") as status:
-        count = load_messages(
-            messages, writer, lambda so_far: status.update(f"loading … {so_far:,}")
+    try:
+        with progress.status("loading …") as status:
+            count = load_messages(
+                messages, writer, lambda so_far: status.update(f"loading … {so_far:,}")
+            )
+    except (EOFError, zlib.error, ZstdError, BadGzipFile) as error:
+        writer.flush()
+        progress.print(
+            f"[red]footfall:[/red] {escape(str(file))} is damaged: {error}. "
+            f"{writer.acknowledged} events before the damage are in the topic.",
+            highlight=False,
         )
+        raise typer.Exit(1) from error
     output.print(f"{count} events acknowledged", highlight=False)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import polars as pl
-import zstandard
+from backports import zstd
 
 from db.history import Offsets
 from db.placement import murmur2
@@ -141,7 +141,7 @@ class _Reading:
                 self.lines += len(messages)
                 kept += self._take(messages, ms, merchants, nth)
                 self.tick(len(messages))
-        except (OSError, EOFError, zstandard.ZstdError) as error:
+        except (OSError, EOFError, zstd.ZstdError) as error:
             raise RefusedError(f"{path}: {error}") from error
         kind = "archive" if is_archive else "service log"
         times = (_moment(first), _moment(last)) if count else (None, None)

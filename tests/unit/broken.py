@@ -4,7 +4,7 @@ import gzip
 import json
 from typing import Any, Final
 
-import zstandard
+from backports import zstd
 
 from events.reasons import Reason
 from tests.unit.messages import NOW_MS, event, raw
@@ -25,8 +25,8 @@ BROKEN: Final[dict[str, tuple[bytes | None, Reason, str | None]]] = {
     "cut off": (raw()[:-5], Reason.INVALID_JSON, None),
     "gzip": (gzip.compress(raw(), mtime=0), Reason.INVALID_TEXT, None),
     "gzip cut off": (gzip.compress(raw(), mtime=0)[:20], Reason.INVALID_TEXT, None),
-    "zstd": (zstandard.compress(raw()), Reason.INVALID_TEXT, None),
-    "zstd cut off": (zstandard.compress(raw())[:8], Reason.INVALID_TEXT, None),
+    "zstd": (zstd.compress(raw()), Reason.INVALID_TEXT, None),
+    "zstd cut off": (zstd.compress(raw())[:8], Reason.INVALID_TEXT, None),
     "two documents": (raw() + raw(), Reason.INVALID_JSON, None),
     "two lines": (raw() + b"\n" + raw(), Reason.INVALID_JSON, None),
     "newline alone": (b"\n", Reason.INVALID_JSON, None),
