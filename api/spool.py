@@ -69,6 +69,11 @@ class Spool:
         return self._directory / "dead-letters.jsonl"
 
     @property
+    def dead_letter_bytes(self) -> int:
+        """Bytes of events that the log refused."""
+        return self._dead_bytes
+
+    @property
     def pending(self) -> bool:
         """Whether anything waits to be drained."""
         return self.held > 0

@@ -8,6 +8,7 @@ import asyncpg
 import maxminddb
 
 from api.bodies import InFlight
+from api.counters import Counters
 from api.key_uses import KeyUses
 from api.memory import Memory
 from api.problems import problem
@@ -16,6 +17,8 @@ from api.query.changes import Changes, Stand
 from api.query.place import Place
 from api.query.remember import Answers
 from api.query.shelf import Shelf
+from api.readiness import Readiness
+from api.revocations import Revocations
 from api.settings import ApiSettings
 from background.supervisor import Supervisor
 from db import catalogue
@@ -43,19 +46,22 @@ class State:
     supervisor: Supervisor
     publisher: Publisher
     bodies: InFlight
+    counters: Counters
+    readiness: Readiness
+    watch: asyncpg.Pool  # of the catalogue, for what must not wait behind key look-ups
     catalogue: asyncpg.Pool
     readers: list[asyncpg.Pool]
     scanners: list[asyncpg.Pool]
     changes: list[Changes]
     answers: Answers
-    keys: Memory[str, Key | None]
+    keys: Memory[bytes, Key | None]
     key_uses: KeyUses
     merchants: Memory[int, Merchant | None]
     countries: maxminddb.Reader | None
     _map: Memory[None, dict[int, int]]
 
     @classmethod
-    async def open(cls, settings: ApiSettings) -> Self:
+    async def open(cls, settings: ApiSettings, counters: Counters) -> Self:
         """Open pools (the databases need not be there yet) and the producer."""
         known = await open_pool(
             settings.shards[0],
@@ -66,7 +72,7 @@ class State:
         readers = await open_pools(where, READER_SETTINGS, size=size)
         scanners = await open_pools(where, SCAN_SETTINGS, size=size)
         changes = [Changes(pool, settings.topic) for pool in readers]
-        countries, shared = settings.country_file, settings.answers_dir
+        countries, shared = settings.country_file, settings.shared_dir
         supervisor = Supervisor()
         if settings.cache_seconds:
             for shard, each in enumerate(changes):
@@ -80,17 +86,29 @@ class State:
         )
         key_uses = KeyUses(known)
         supervisor.start("key_uses", key_uses.write_regularly)
+        watch = await open_pool(
+            settings.shards[0],
+            {**READER_SETTINGS, "application_name": "footfall-key-watch"},
+            size=1,
+        )
+        keys: Memory[bytes, Key | None] = Memory(partial(catalogue.find_key, known))
+        supervisor.start("revocations", Revocations(watch, keys).follow)
+        readiness = await Readiness.open(where)
+        supervisor.start("readiness", readiness.check_regularly)
         return cls(
             settings,
             supervisor,
             publisher,
             InFlight(),
+            counters,
+            readiness,
+            watch,
             known,
             readers,
             scanners,
             changes,
-            Answers(settings.cache_seconds, Shelf(shared) if shared else None),
-            Memory(partial(catalogue.find_key, known)),
+            Answers(settings.cache_seconds, Shelf(shared / "answers") if shared else None),
+            keys,
             key_uses,
             Memory(partial(catalogue.find_merchant, known), MERCHANT_S),
             maxminddb.open_database(countries) if countries else None,
@@ -105,7 +123,8 @@ class State:
             self.answers.shelf.close()
         if self.countries is not None:
             self.countries.close()
-        for pool in (self.catalogue, *self.readers, *self.scanners):
+        self.readiness.close()
+        for pool in (self.catalogue, self.watch, *self.readers, *self.scanners):
             pool.terminate()
 
     async def merchant(self, merchant_id: int) -> Merchant:

@@ -55,6 +55,13 @@ SELECT key_id, merchant_id, 'revoked', $3 FROM revoked
 RETURNING key_id
 """
 
+_OVERLAP: Final = 500
+_CHANGED: Final = """
+SELECT audit_id, key_hash FROM key_audit JOIN api_key USING (key_id)
+ WHERE audit_id > greatest($1, (SELECT max(audit_id) FROM key_audit) - 10000)
+   AND action IN ('revoked', 'rotated')
+"""
+
 # Coarse on purpose: a key in constant use is written once in ten minutes at most.
 _NOTE_USE: Final = """
 UPDATE api_key SET last_used_at = used.at
@@ -106,9 +113,9 @@ def hashed_key(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-async def find_key(pool: asyncpg.Pool, key: str) -> Key | None:
-    """The key, valid or not; None where there is none."""
-    row = await pool.fetchrow(_OF_KEY, hashed_key(key))
+async def find_key(pool: asyncpg.Pool, key_hash: bytes) -> Key | None:
+    """The key of that hash, valid or not; None where there is none."""
+    row = await pool.fetchrow(_OF_KEY, key_hash)
     if row is None:
         return None
     return Key(
@@ -227,6 +234,14 @@ async def revoke_key(
 async def note_use(pool: asyncpg.Pool, used: Mapping[int, datetime]) -> None:
     """Write when keys were last used, by key id; within ten minutes a second time is left out."""
     await pool.execute(_NOTE_USE, list(used), list(used.values()))
+
+
+async def changed_keys(pool: asyncpg.Pool, last: int) -> tuple[int, list[bytes]]:
+    """The newest number of the audit trail, and the hashes of keys that were revoked or rotated
+    since `last`. Lines that were written together may appear out of order: some before it are
+    told again."""
+    rows = await pool.fetch(_CHANGED, last - _OVERLAP)
+    return max([last, *(row["audit_id"] for row in rows)]), [row["key_hash"] for row in rows]
 
 
 async def key_audit(pool: asyncpg.Pool, merchant_id: int | None) -> list[dict[str, Any]]:

@@ -148,13 +148,26 @@ def ingest(
 
 
 @app.command()
-def serve(workers: Annotated[int, typer.Option(help="Worker processes.")] = 1) -> None:
+def serve(
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    telemetry_port: Annotated[
+        int | None,
+        typer.Option(help="Serve Prometheus telemetry of all workers on this port."),
+    ] = None,
+) -> None:
     """Serve the API until stopped."""
     from footfall.serve import serve as run
 
     environment = Environment.read()
     environment.api_settings()
-    run(environment.api_host, environment.api_port, workers, environment.drain_seconds)
+    port = telemetry_port or environment.telemetry_port
+    run(
+        environment.api_host,
+        environment.api_port,
+        workers,
+        environment.drain_seconds,
+        (environment.telemetry_host, port) if port is not None else None,
+    )
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from api.settings import ApiSettings
+from api.settings import ApiSettings, RateLimits
 from events.limits import Limits
 from ingester.settings import IngestSettings
 from reprocess.settings import ReprocessSettings
@@ -43,6 +43,9 @@ class Environment:
     country_file: Path | None
     trusted_proxies: tuple[str, ...]
     requests_per_minute: int
+    visitor_requests_per_minute: int
+    public_requests_per_minute: int
+    address_requests_per_minute: int
     drain_seconds: int
     cache_seconds: float
     raw_rows: int
@@ -79,6 +82,13 @@ class Environment:
             country_file=Path(country) if country else None,
             trusted_proxies=tuple(given.get("FOOTFALL_TRUSTED_PROXIES", "").split()),
             requests_per_minute=_number(given, "FOOTFALL_REQUESTS_PER_MINUTE", 6000),
+            visitor_requests_per_minute=_number(given, "FOOTFALL_VISITOR_REQUESTS_PER_MINUTE", 600),
+            public_requests_per_minute=_number(
+                given, "FOOTFALL_PUBLIC_REQUESTS_PER_MINUTE", 60_000
+            ),
+            address_requests_per_minute=_number(
+                given, "FOOTFALL_ADDRESS_REQUESTS_PER_MINUTE", 60_000
+            ),
             drain_seconds=_number(given, "FOOTFALL_DRAIN_S", 0),
             cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 2000) / 1000,
             raw_rows=_number(given, "FOOTFALL_RAW_ROWS", 20_000_000),
@@ -164,7 +174,12 @@ class Environment:
             spool_dir=root / "spool" / str(self.api_port),
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),
-            requests_per_minute=self.requests_per_minute,
+            rate_limits=RateLimits(
+                of_key=self.requests_per_minute,
+                of_public_visitor=self.visitor_requests_per_minute,
+                of_public_key=self.public_requests_per_minute,
+                of_address=self.address_requests_per_minute,
+            ),
             cache_seconds=self.cache_seconds,
             raw_rows=self.raw_rows,
         )
