@@ -8,14 +8,15 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 
 from events.countries import COUNTRIES
-from events.limits import Limits
-from events.money import EXPONENTS, MAX_WHOLE_DIGITS
+from events.limits import Limits, is_credible
+from events.money import EXPONENTS, MAX_AMOUNT, MAX_WHOLE_DIGITS
+from events.nesting import MAX_DEPTH, is_too_deep
 from events.reasons import Reason
 
 MAX_ITEMS: Final = 200
@@ -37,7 +38,7 @@ TEXT_LIMITS: Final[dict[str, int]] = {
     "product_id": 128,
 }
 EVENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-DECIMAL: Final = re.compile(r"\d+(\.\d+)?\Z")
+DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
 
 # Producers that write the topic directly may send an id as a number: its text is taken.
 Id = str | int | float | bool
@@ -149,25 +150,36 @@ def _decoded(raw: bytes, *, strict: bool) -> Event:
         raise _BrokenRuleError(
             Reason.INVALID_TEXT, None, f"not UTF-8 at byte {error.start}"
         ) from error
+    if is_too_deep(raw):
+        raise _BrokenRuleError(
+            Reason.INVALID_JSON, None, f"nested too deeply: at most {MAX_DEPTH} levels"
+        )
     try:
         event = _decode(raw)
     except msgspec.ValidationError as error:
         raise _of_validation(str(error)) from error
     except msgspec.DecodeError as error:
-        reason = Reason.INVALID_TEXT if b"\\u" in raw and _is_shape(raw) else Reason.INVALID_JSON
-        raise _BrokenRuleError(reason, None, str(error)) from error
-    except RecursionError as error:
+        if b"\\u" in raw and _is_shape(raw):
+            raise _BrokenRuleError(Reason.INVALID_TEXT, None, _HALF) from error
+        raise _BrokenRuleError(Reason.INVALID_JSON, None, str(error)) from error
+    except RecursionError as error:  # the caller's own stack was nearly used up
         raise _BrokenRuleError(Reason.INVALID_JSON, None, "nested too deeply") from error
     if strict:
         _check_strictly(event, raw)
     return event
 
 
+_HALF: Final = (
+    "an escape that is no character, such as half of an emoji (\\ud83c alone): "
+    "cut texts between characters"
+)
+
+
 def _is_shape(raw: bytes) -> bool:
     """Whether it would be JSON were it not for its escapes."""
     try:
         msgspec.json.decode(raw.replace(b"\\u", b""))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 
@@ -187,7 +199,7 @@ def _check_strictly(event: Event, raw: bytes) -> None:
     for name in _decode_any(raw):
         if name not in FIELDS:
             raise _BrokenRuleError(
-                Reason.UNKNOWN_FIELD, name, "no such field; put your own data into properties"
+                Reason.UNKNOWN_FIELD, name[:64], "no such field; put your own data into properties"
             )
     for name in ("event", *TEXT_LIMITS, "country", "currency"):
         value = getattr(event, name)
@@ -257,6 +269,10 @@ def _check_text(name: str, value: Id | None, limit: int) -> None:
 
 def _check_time(value: str | int | None, now_ms: int, limits: Limits) -> int | None:
     if value is None:
+        if not is_credible(now_ms):
+            raise _BrokenRuleError(
+                Reason.MISSING, "timestamp", "required, since the message's own time is not credible"
+            )
         return None
     ms = _epoch_ms(value)
     if ms < now_ms - limits.max_age_days * 86_400_000:
@@ -309,24 +325,27 @@ def _check_place_and_money(event: Event) -> None:
         _check_amount("value", event.value, exponent)
 
 
-def _check_amount(name: str, value: str | float, exponent: int) -> None:
+def _check_amount(name: str, value: str | float, exponent: int) -> Decimal:
+    """The amount in major units."""
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         raise _BrokenRuleError(Reason.WRONG_TYPE, name, "a decimal number is expected")
-    try:
-        text = value if isinstance(value, str) else f"{Decimal(repr(value)):f}"
-    except InvalidOperation as error:
-        raise _BrokenRuleError(Reason.INVALID, name, "not a decimal number") from error
+    text = value if isinstance(value, str) else f"{Decimal(repr(value)):f}"
     if text.startswith("-") and DECIMAL.match(text[1:]):
         raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, "money is never negative here")
-    if not text.isascii() or not DECIMAL.match(text):
+    if not DECIMAL.match(text):
         raise _BrokenRuleError(Reason.INVALID, name, "a decimal number, as in 19.99")
     whole, _, fraction = text.partition(".")
+    fraction = fraction.rstrip("0")
     if len(whole) > MAX_WHOLE_DIGITS:
-        raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, "too large")
-    if len(fraction.rstrip("0")) > exponent:
+        raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, f"at most {MAX_AMOUNT}")
+    if len(fraction) > exponent:
         raise _BrokenRuleError(
             Reason.TOO_MANY_DECIMALS, name, f"the currency has {exponent} decimals"
         )
+    amount = Decimal(f"{whole}.{fraction}")
+    if amount > MAX_AMOUNT:
+        raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, f"at most {MAX_AMOUNT}")
+    return amount
 
 
 def _check_items(event: Event) -> None:
@@ -334,16 +353,31 @@ def _check_items(event: Event) -> None:
     if len(items) > MAX_ITEMS:
         raise _BrokenRuleError(Reason.TOO_MANY, "items", f"at most {MAX_ITEMS}")
     _check_quantity("quantity", event.quantity)
+    total = Decimal(0)
     for place, item in enumerate(items):
-        if item.product_id is None or item.product_id == "":
-            raise _BrokenRuleError(Reason.MISSING, f"items[{place}].product_id", "required")
-        _check_text(f"items[{place}].product_id", item.product_id, TEXT_LIMITS["product_id"])
-        _check_quantity(f"items[{place}].quantity", item.quantity)
-        if item.price is not None:
-            exponent = EXPONENTS.get(str(event.currency))
-            if exponent is None:
-                raise _BrokenRuleError(Reason.MISSING, "currency", "required with a price")
-            _check_amount(f"items[{place}].price", item.price, exponent)
+        total += _check_item(f"items[{place}]", item, event.currency)
+    if total > MAX_AMOUNT:
+        raise _BrokenRuleError(
+            Reason.OUT_OF_RANGE, "items", f"price x quantity of all items: at most {MAX_AMOUNT}"
+        )
+
+
+def _check_item(name: str, item: Item, currency: Id | None) -> Decimal:
+    """The item's line: price x quantity."""
+    if item.product_id is None or item.product_id == "":
+        raise _BrokenRuleError(Reason.MISSING, f"{name}.product_id", "required")
+    _check_text(f"{name}.product_id", item.product_id, TEXT_LIMITS["product_id"])
+    _check_quantity(f"{name}.quantity", item.quantity)
+    if item.price is None:
+        return Decimal(0)
+    exponent = EXPONENTS.get(str(currency))
+    if exponent is None:
+        raise _BrokenRuleError(Reason.MISSING, "currency", "required with a price")
+    quantity = 1 if item.quantity is None else item.quantity
+    line = _check_amount(f"{name}.price", item.price, exponent) * quantity
+    if line > MAX_AMOUNT:
+        raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, f"price x quantity: at most {MAX_AMOUNT}")
+    return line
 
 
 def _check_quantity(name: str, quantity: int | None) -> None:

@@ -9,12 +9,12 @@ from typing import Final
 import polars as pl
 
 from events import enrich
+from events.amounts import minor_units
 from events.batch import UTC_MICROS, Messages, Processed
 from events.decode import decode
 from events.enrich import Enrichment
 from events.identity import hashed, registers
 from events.limits import Limits
-from events.money import EXPONENTS
 
 LOGIC_VERSION: Final = 1
 Only = Callable[[pl.DataFrame], pl.Series]
@@ -63,16 +63,6 @@ def _with_places(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
         (pl.col("logged_ms") * 1000).cast(UTC_MICROS).alias("logged_at"),
         pl.lit(value=True).alias("counted"),
     )
-
-
-def minor_units(value: pl.Expr, currency: pl.Expr) -> pl.Expr:
-    """A decimal string as integer minor units of its currency."""
-    exponent = currency.replace_strict(EXPONENTS, default=None, return_dtype=pl.Int64)
-    parts = value.str.splitn(".", 2)
-    whole = parts.struct.field("field_0").cast(pl.Int64)
-    digits = parts.struct.field("field_1").fill_null("").str.pad_end(4, "0").str.slice(0, 4)
-    ten_thousandths = whole * 10_000 + digits.cast(pl.Int64)
-    return ten_thousandths // pl.lit(10, pl.Int64).pow(4 - exponent)
 
 
 def _items(frame: pl.DataFrame) -> pl.DataFrame:
