@@ -22,6 +22,8 @@ _PAIRED: Final = re.compile(
     re.DOTALL,
 )
 
+_DEEP_BYTES: Final = 2 * MAX_DEPTH  # each level takes two
+
 
 def odd_lines(lines: list[bytes], joined: bytes) -> npt.NDArray[np.int64]:
     """The places of lines that hold half of a surrogate pair or are nested too deeply.
@@ -30,11 +32,12 @@ def odd_lines(lines: list[bytes], joined: bytes) -> npt.NDArray[np.int64]:
         joined: all of them in one.
     """
     odd: set[int] = set()
-    for surrogate in (rb"\ud", rb"\uD"):
-        if surrogate in joined:
-            found = compress(range(len(lines)), map(contains, lines, repeat(surrogate)))
-            odd |= {at for at in found if not _PAIRED.fullmatch(lines[at])}
-    lengths = np.fromiter(map(len, lines), np.int64, len(lines))
-    long = np.flatnonzero(lengths > 2 * MAX_DEPTH).tolist()  # each level takes two bytes
-    odd |= {at for at in long if is_too_deep(lines[at])}
+    if b"\\" in joined:
+        for surrogate in (rb"\ud", rb"\uD"):
+            if surrogate in joined:
+                found = compress(range(len(lines)), map(contains, lines, repeat(surrogate)))
+                odd |= {at for at in found if not _PAIRED.fullmatch(lines[at])}
+    if max(map(len, lines), default=0) > _DEEP_BYTES:
+        long = [line for line in enumerate(lines) if len(line[1]) > _DEEP_BYTES]
+        odd |= {at for at, line in long if is_too_deep(line)}
     return np.array(sorted(odd), np.int64)
