@@ -1,8 +1,8 @@
 """Device, browser and operating system of a user agent, and whether it is a bot.
 
-By ua-parser's rules and the crawler-user-agents list. The cost of a distinct user agent is bounded,
-whatever it holds: only its first characters are matched, by engines that never backtrack. So what an
-agent is depends on its text alone, live and on replay alike, and no budget per batch is needed.
+By ua-parser's rules and the crawler-user-agents list. The cost of a distinct user agent is
+bounded, whatever it holds: only its first characters are matched, by engines that never backtrack.
+So no budget per batch is needed, and the result depends on the text alone, live and on replay.
 """
 
 from collections.abc import Sequence

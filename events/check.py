@@ -134,8 +134,8 @@ def check(
             event.merchant_id = merchant_id
         _check_event(event, now_ms, limits)
     except _BrokenRuleError as broken:
-        whose = _whose(event, raw, now_ms, limits)
-        return Rejection(broken.reason, broken.field, broken.detail, *whose)
+        known = identity_of(raw, now_ms, limits, event)
+        return Rejection(broken.reason, broken.field, broken.detail, *known)
     return event
 
 
@@ -207,8 +207,8 @@ def _check_strictly(event: Event, raw: bytes) -> None:
             raise _BrokenRuleError(Reason.WRONG_TYPE, name, "a string is expected")
 
 
-def _whose(
-    event: Event | None, raw: bytes, now_ms: int, limits: Limits
+def identity_of(
+    raw: bytes, now_ms: int, limits: Limits, event: Event | None = None
 ) -> tuple[int | None, str | None, int | None]:
     """Merchant, event id and event time of a rejected event, as far as they can be read."""
     try:
@@ -271,7 +271,9 @@ def _check_time(value: str | int | None, now_ms: int, limits: Limits) -> int | N
     if value is None:
         if not is_credible(now_ms):
             raise _BrokenRuleError(
-                Reason.MISSING, "timestamp", "required, since the message's own time is not credible"
+                Reason.MISSING,
+                "timestamp",
+                "required: the message has no credible time of its own",
             )
         return None
     ms = _epoch_ms(value)

@@ -1,8 +1,8 @@
 """Which user agents are crawlers, by the crawler-user-agents list, in time linear in their length.
 
-The list's patterns are tried by polars: nearly all are plain words, which one Aho-Corasick automaton
-finds in a single pass; the others form one alternation for Rust's regex engine, which never
-backtracks. Python's `re` takes milliseconds for a long text, and far more for a hostile one.
+Nearly all of the list's patterns are plain words, which one Aho-Corasick automaton finds in a single
+pass; the others form one alternation for Rust's regex engine, which never backtracks. Both are in
+polars. Python's `re` takes milliseconds for a long text, and far more for a hostile one.
 """
 
 import re

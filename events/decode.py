@@ -32,6 +32,7 @@ from events.check import (
     Rejection,
     check,
     encode,
+    identity_of,
 )
 from events.countries import COUNTRIES
 from events.limits import EARLIEST_LOG_MS, LATEST_LOG_MS, Limits
@@ -390,6 +391,15 @@ def _with_too_much(items: pl.DataFrame) -> pl.Series:
     line = pl.when(price <= limit // quantity).then(price * quantity).otherwise(limit + 1)
     lines = items.filter(pl.col("price").is_not_null()).select("row", line.alias("line"))
     return lines.group_by("row").agg(pl.col("line").sum()).filter(pl.col("line") > limit)["row"]
+
+
+def gap_frame(messages: Messages, limits: Limits, detail: str) -> pl.DataFrame:
+    """Rejects of messages that the transform cannot process, with what can be read of each."""
+    rejections = []
+    for place, value in enumerate(messages.values):
+        known = identity_of(value or b"", int(messages.logged_ms[place]), limits)
+        rejections.append((place, Rejection(Reason.TRANSFORM_GAP, None, detail, *known)))
+    return _reject_frame(messages, rejections)
 
 
 def _reject_frame(messages: Messages, rejections: list[tuple[int, Rejection]]) -> pl.DataFrame:
