@@ -18,6 +18,7 @@ from events.limits import Limits, is_credible
 from events.money import EXPONENTS, MAX_AMOUNT, MAX_WHOLE_DIGITS
 from events.nesting import MAX_DEPTH, is_too_deep
 from events.reasons import Reason
+from events.repeated_keys import first_of_each
 
 MAX_ITEMS: Final = 200
 MAX_PROPERTIES: Final = 32
@@ -122,6 +123,8 @@ def check(
     if not raw:
         return Rejection(Reason.EMPTY, None, "the message has no value")
     event: Event | None = None
+    if len(raw) <= MAX_MESSAGE_BYTES:
+        raw = first_of_each(raw)
     try:
         event = _decoded(raw, strict=over_http)
         if merchant_id is not None:
@@ -212,7 +215,10 @@ def identity_of(
 ) -> tuple[int | None, str | None, int | None]:
     """Merchant, event id and event time of a rejected event, as far as they can be read."""
     try:
-        fields = msgspec.json.decode(raw) if event is None else msgspec.to_builtins(event)
+        if event is None:
+            fields = msgspec.json.decode(first_of_each(raw))
+        else:
+            fields = msgspec.to_builtins(event)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, None, None
     if not isinstance(fields, dict):

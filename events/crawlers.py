@@ -1,6 +1,6 @@
 """Which user agents are crawlers, by the crawler-user-agents list, in time linear in their length.
 
-Nearly all of the list's patterns are plain words, which one Aho-Corasick automaton finds in a single
+Nearly all of the list's patterns are plain words, which one Aho-Corasick automaton finds in one
 pass; the others form one alternation for Rust's regex engine, which never backtracks. Both are in
 polars. Python's `re` takes milliseconds for a long text, and far more for a hostile one.
 """

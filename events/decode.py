@@ -39,6 +39,7 @@ from events.limits import EARLIEST_LOG_MS, LATEST_LOG_MS, Limits
 from events.money import EXPONENTS, MAX_AMOUNT
 from events.odd_lines import odd_lines
 from events.reasons import Reason
+from events.repeated_keys import first_of
 
 ITEM = pl.Struct({"product_id": pl.String, "quantity": pl.Int64, "price": pl.String})
 SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -236,7 +237,8 @@ def _with_properties(frame: pl.DataFrame, lines: list[bytes]) -> pl.DataFrame:
     given = frame.get_column("properties").is_not_null().arg_true()
     if given.is_empty():
         return frame
-    raws = list(map(_raw_properties, map(_properties, map(lines.__getitem__, given.to_list()))))
+    whole = [first_of(lines[at], b'"properties"') for at in given.to_list()]
+    raws = list(map(_raw_properties, map(_properties, whole)))
     texts = pl.Series("properties", list(map(bytes, raws)), pl.Binary).cast(pl.String)
     return frame.with_columns(pl.lit(None, pl.String).alias("properties")).with_columns(
         frame.get_column("properties").scatter(given, texts)
@@ -277,7 +279,10 @@ def _keeps_the_rules(frame: pl.DataFrame, limits: Limits) -> pl.Expr:
     """Each rule as a condition that is true for what certainly keeps it."""
     age = pl.col("logged_ms") - pl.col("ts_ms")
     names = frame.get_column("event").unique()
-    good_names = names.filter(names.str.contains(r"\A[a-z][a-z0-9_]{0,63}\z"))
+    good_names = names.filter(
+        names.str.contains(r"\A[a-z][a-z0-9_]{0,63}\z")
+        & ~names.is_in(["true", "false"])  # maybe no text, but a boolean
+    )
     rules = [
         pl.col("merchant_id").is_between(1, MAX_MERCHANT_ID),
         pl.col("event").is_in(good_names.implode()),
