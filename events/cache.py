@@ -43,7 +43,7 @@ class BoundedCache(Generic[K, V]):
     def put(self, key: K, value: V, size: int) -> None:
         """Cache a result; `size` is what key and value occupy, in bytes."""
         with self._lock:
-            if key in self._entries:
+            if key in self._entries or size > self._max_bytes:
                 return
             if len(self._entries) >= self._max_entries or self._bytes + size > self._max_bytes:
                 self._entries.clear()
