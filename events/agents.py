@@ -78,13 +78,13 @@ def parse_all(user_agents: Sequence[str]) -> list[Agent]:
 
 
 @cache
-def _resolver() -> Resolver:
+def resolver() -> Resolver:
     """ua-parser on Rust's regex engine; it is an error if that is not installed."""
     return Resolver(load_lazy_builtins())
 
 
 def _parse_browser(user_agent: str) -> Agent:
-    found = _resolver()(user_agent, Domain.USER_AGENT | Domain.OS)
+    found = resolver()(user_agent, Domain.USER_AGENT | Domain.OS)
     browser = found.user_agent.family if found.user_agent else None
     system = found.os.family if found.os else None
     return Agent(_device(user_agent.lower(), system), browser, system)

@@ -53,7 +53,7 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.crawlers = self.browsers = self.longest = 0
-        matched, resolve = are_crawlers, agents._resolver()
+        matched, resolve = are_crawlers, agents.resolver()
 
         def counting(texts: pl.Series) -> pl.Series:
             self.crawlers += int(texts.str.len_chars().sum())
@@ -66,7 +66,7 @@ class Work:
             return resolve(text, domains)
 
         monkeypatch.setattr(agents, "are_crawlers", counting)
-        monkeypatch.setattr(agents, "_resolver", lambda: resolver)
+        monkeypatch.setattr(agents, "resolver", lambda: resolver)
 
 
 def test_ten_thousand_hostile_agents_are_matched_once_and_cut(
