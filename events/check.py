@@ -59,7 +59,7 @@ class Event(msgspec.Struct, omit_defaults=True):
 
     merchant_id: int | None = None
     event: Id | None = None
-    timestamp: str | int | None = None
+    timestamp: str | int | float | None = None
     event_id: Id | None = None
     visitor_id: Id | None = None
     session_id: Id | None = None
@@ -256,7 +256,7 @@ def _check_event(event: Event, now_ms: int, limits: Limits) -> None:
         raise _BrokenRuleError(Reason.MISSING, "visitor_id", "required")
     for name, limit in TEXT_LIMITS.items():
         _check_text(name, getattr(event, name), limit)
-    event.timestamp = _check_time(event.timestamp, now_ms, limits)
+    event.timestamp = _check_time(_whole(event.timestamp), now_ms, limits)
     _check_place_and_money(event)
     if event.event in ORDER_EVENTS and event.order_id in (None, ""):
         raise _BrokenRuleError(Reason.MISSING, "order_id", "required on purchase and refund")
@@ -271,6 +271,15 @@ def _check_text(name: str, value: Id | None, limit: int) -> None:
         raise _BrokenRuleError(Reason.TOO_LONG, name, f"at most {limit} characters")
     if "\0" in value:
         raise _BrokenRuleError(Reason.INVALID_TEXT, name, "a NUL character")
+
+
+def _whole(value: str | float | None) -> str | int | None:
+    """A number of milliseconds in any notation (1e12, 1790000000000.0) as an integer."""
+    if not isinstance(value, float):
+        return value
+    if not value.is_integer() or abs(value) >= 10**15:
+        raise _BrokenRuleError(Reason.WRONG_TYPE, "timestamp", "whole milliseconds are expected")
+    return int(value)
 
 
 def _check_time(value: str | int | None, now_ms: int, limits: Limits) -> int | None:

@@ -69,6 +69,10 @@ FOUND: Final[list[bytes]] = [
     b"{" * 600 + b"}" * 600,
     raw(url="{" * 300, referrer="[" * 300),
     raw(properties={"n": 2**70}),
+    with_text("timestamp", f"{NOW_MS / 1e12}e12"),
+    with_text("timestamp", f"{NOW_MS}.0"),
+    with_text("timestamp", f"{NOW_MS}.5"),
+    with_text("timestamp", "1e15"),
 ]
 CORPUS: Final[list[bytes]] = [
     *ISSUE,
