@@ -114,10 +114,8 @@ def user_agents(frame: pl.DataFrame, agents: Agents) -> pl.DataFrame:
     comes from a server.
     """
     strings = frame.get_column("user_agent").drop_nulls().unique()
-    known = [agents.of(string) for string in strings.to_list()]
-    frame = frame.join(
-        _agent_frame(strings, known), on="user_agent", how="left", maintain_order="left"
-    )
+    known = _agent_frame(strings, agents.of(strings.to_list()))
+    frame = frame.join(known, on="user_agent", how="left", maintain_order="left")
     headless = pl.col("user_agent").is_null() & pl.col("url").is_not_null()
     device = pl.when(headless).then(pl.lit(BOT.device)).otherwise(pl.col("device"))
     return frame.with_columns(device.fill_null(UNKNOWN.device).alias("device")).with_columns(

@@ -9,6 +9,8 @@ from typing import IO
 import msgspec
 from backports import zstd
 
+from events.repeated_keys import first_of
+
 
 class _Keyed(msgspec.Struct):
     merchant_id: int
@@ -20,7 +22,7 @@ _keyed = msgspec.json.Decoder(_Keyed).decode
 def key_of(line: bytes) -> bytes:
     """A message's key: its merchant, or nothing where it names none (it will be a reject)."""
     try:
-        return str(_keyed(line).merchant_id).encode()
+        return str(_keyed(first_of(line, b'"merchant_id"')).merchant_id).encode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b""
 

@@ -24,4 +24,4 @@ class Reason(StrEnum):
     IN_FUTURE = "in_future"
     UNKNOWN_FIELD = "unknown_field"  # over HTTP only: the topic's producers may add their own
     MERCHANT_MISMATCH = "merchant_mismatch"  # over HTTP only
-    TRANSFORM_GAP = "transform_gap"  # our own fault: the database refused a row that we let pass
+    TRANSFORM_GAP = "transform_gap"  # our own fault: the transform or the database failed on it
