@@ -26,6 +26,7 @@ from api.limits import RateLimit, current
 from api.page import page_router
 from api.problems import problem
 from api.settings import ApiSettings
+from api.slow_readers import SlowReaders
 from api.state import State
 from db.errors import kind_of
 
@@ -91,7 +92,7 @@ def create_app(settings: ApiSettings) -> Litestar:
         ],
         lifespan=[lifespan],
         before_send=[harden],
-        middleware=[RateLimit(settings.rate_limits, counters), telemetry.middleware],
+        middleware=[SlowReaders(), RateLimit(settings.rate_limits, counters), telemetry.middleware],
         exception_handlers={
             ProblemDetailsException: _problem,
             HTTPException: _refused,

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 from litestar.enums import ScopeType
 from litestar.middleware.base import ASGIMiddleware
@@ -89,6 +90,8 @@ class RateLimit(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Charge the address one point, and tell what is left of the key's or the address's."""
         current.set(None)
+        _check_text(scope["query_string"])
+        _check_text(scope["raw_path"])
         if len(scope["query_string"]) > MAX_QUERY_BYTES:
             raise problem(
                 414, "address_too_long", f"A query string has at most {MAX_QUERY_BYTES} bytes."
@@ -110,6 +113,24 @@ class RateLimit(ASGIMiddleware):
             await send(message)
 
         await next_app(scope, receive, with_headers)
+
+
+def _check_text(escaped: bytes) -> None:
+    """Refuse an address that is no text once its escapes are resolved: no database holds it.
+
+    Raises:
+        ProblemDetailsException: 400.
+    """
+    if escaped.isascii() and b"%" not in escaped:
+        return
+    try:
+        if "\0" not in unquote_to_bytes(escaped).decode():
+            return
+    except UnicodeDecodeError:
+        pass
+    raise problem(
+        400, "invalid_address", "The address holds a NUL character or is not UTF-8: escape it anew."
+    )
 
 
 def charge_key(

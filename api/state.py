@@ -9,6 +9,7 @@ import maxminddb
 
 from api.bodies import InFlight
 from api.counters import Counters
+from api.downloads import Downloads
 from api.key_uses import KeyUses
 from api.memory import Memory
 from api.problems import problem
@@ -46,6 +47,7 @@ class State:
     supervisor: Supervisor
     publisher: Publisher
     bodies: InFlight
+    downloads: Downloads
     counters: Counters
     readiness: Readiness
     watch: asyncpg.Pool  # of the catalogue, for what must not wait behind key look-ups
@@ -100,6 +102,7 @@ class State:
             supervisor,
             publisher,
             InFlight(),
+            Downloads(),
             counters,
             readiness,
             watch,
