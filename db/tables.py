@@ -32,6 +32,8 @@ merchant = sa.Table(
     sa.Column("timezone", Text, nullable=False, server_default="UTC"),
     sa.Column("currency", Text, nullable=False, server_default="EUR"),
     _now("created_at"),
+    sa.Column("public_orders", Boolean, nullable=False, server_default=sa.text("true")),
+    sa.Column("public_value_limit", BigInteger, nullable=False, server_default="10000000"),
 )
 
 api_key = sa.Table(
@@ -131,6 +133,7 @@ events = sa.Table(
     _required("kafka_partition", Integer()),
     _required("log_offset", BigInteger()),
     _required("logged_at", Instant),  # the broker's time of append
+    sa.Column("from_public_key", Boolean, nullable=False, server_default=sa.text("false")),
 )
 
 event_items = sa.Table(
@@ -185,6 +188,18 @@ first_order = sa.Table(
     _required("ts", Instant),
     _required("kafka_partition", Integer()),
     _required("log_offset", BigInteger()),
+    sa.Column("precedence", SmallInteger, nullable=False, server_default=sa.text("0")),
+)
+
+overtaken_order = sa.Table(
+    "overtaken_order",
+    shard,
+    sa.Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    sa.Column("log_offset", BigInteger, primary_key=True, autoincrement=False),
+    _required("merchant_id", BigInteger()),
+    _required("ts", Instant),
+    sa.Column("overtaken_by", BigInteger, primary_key=True, autoincrement=False),
+    _now("overtaken_at"),
 )
 
 ingest_offset = sa.Table(

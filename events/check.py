@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -75,9 +75,11 @@ class Event(msgspec.Struct, omit_defaults=True):
     quantity: int | None = None
     items: list[Item] | None = None
     properties: dict[str, Scalar] | None = None
+    sent_by: Any = None  # "public_key" where the API took it by one; whatever else says nothing
 
 
-FIELDS: Final = frozenset(Event.__struct_fields__)
+FIELDS: Final = frozenset(Event.__struct_fields__) - {"sent_by"}  # what clients may send
+PUBLIC_KEY: Final = "public_key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "quantity": pl.Int64,
     "items": pl.List(ITEM),
     "properties": pl.String,
+    "sent_by": pl.String,
 }
 _TEXT: Final = (*TEXT_LIMITS, "event", "country", "currency")
 _OPENS: Final = (b"{", b" ", b"\t", b"\r")  # an object, or blanks before it

@@ -12,6 +12,7 @@ import polars as pl
 from events import enrich
 from events.amounts import minor_units
 from events.batch import UTC_MICROS, Messages, Processed
+from events.check import PUBLIC_KEY
 from events.decode import decode, gap_frame
 from events.enrich import Enrichment
 from events.identity import VisitorHash, registers
@@ -24,7 +25,8 @@ Only = Callable[[pl.DataFrame], pl.Series]
 ROW_COLUMNS: Final = (
     "merchant_id ts event visitor visitor_register visitor_rank session event_id page source "
     "channel campaign utm_medium utm_term utm_content country device browser os is_bot "
-    "value_minor currency order_id counted units properties kafka_partition log_offset logged_at"
+    "value_minor currency order_id counted units properties kafka_partition log_offset logged_at "
+    "from_public_key"
 ).split()
 ITEM_COLUMNS: Final = (
     "merchant_id ts event product_id quantity price_minor currency is_bot counted "
@@ -150,6 +152,7 @@ def _rows(frame: pl.DataFrame, visitor_hash: VisitorHash) -> pl.DataFrame:
     frame = visitor_hash.add(frame, "session_id", "session")
     frame = frame.with_columns(
         pl.col("utm_campaign").alias("campaign"),
+        pl.col("sent_by").eq_missing(pl.lit(PUBLIC_KEY)).alias("from_public_key"),
         minor_units(pl.col("value"), pl.col("currency")).alias("value_minor"),
     )
     register, rank = registers(frame.get_column("visitor").to_numpy())

@@ -46,10 +46,16 @@ WITH since AS (SELECT * FROM unnest($1::int4[], $2::int8[]) AS since (kafka_part
                   WHERE log_offset >= first AND (SELECT rows FROM batch) <= $3
                     AND ts >= (SELECT low FROM batch) AND ts <= (SELECT high FROM batch)
                     AND logged_at >= (SELECT logged FROM batch)
-                  GROUP BY merchant_id)
+                  GROUP BY merchant_id),
+     -- A purchase that lost its order changed a day that may be over.
+     told AS (SELECT merchant_id, bool_or(late) AS late
+                FROM (TABLE changed UNION ALL
+                      SELECT merchant_id, true FROM overtaken_order JOIN since
+                       USING (kafka_partition) WHERE overtaken_by >= first) AS both
+               GROUP BY merchant_id)
 SELECT now() AS seen_at, (SELECT rows FROM batch)::int8 AS rows,
        array_agg(merchant_id) AS merchants, array_agg(late) AS late
-  FROM changed
+  FROM told
 """
 
 
