@@ -27,6 +27,13 @@ class NewMerchant(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     timezone: str = "UTC"
     currency: str = "EUR"
+    public_orders: Annotated[
+        bool, Meta(description="Whether purchases and refunds may come by a public key.")
+    ] = True
+    public_value_limit: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000_000, description="Of one amount by a public key, major units."),
+    ] = 10_000_000
 
 
 class MadeMerchant(msgspec.Struct):
@@ -36,6 +43,8 @@ class MadeMerchant(msgspec.Struct):
     name: str
     timezone: str
     currency: str
+    public_orders: bool
+    public_value_limit: int
 
 
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,10 +118,15 @@ async def create_merchant(
     if not data.name.strip() or len(data.name) > 200 or "\0" in data.name:
         raise invalid("name", "A name has 1 to 200 characters.")
     made = await catalogue.create_merchant(
-        footfall.catalogue, data.name, data.timezone, data.currency
+        footfall.catalogue,
+        data.name,
+        data.timezone,
+        data.currency,
+        public_orders=data.public_orders,
+        public_value_limit=data.public_value_limit,
     )
     footfall.merchants.forget(made.merchant_id)
-    return MadeMerchant(made.merchant_id, made.name, made.timezone, made.currency)
+    return msgspec.convert(made, MadeMerchant, from_attributes=True)
 
 
 @post(

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final
@@ -13,12 +14,15 @@ from litestar import Request, post
 from litestar.datastructures import State as LitestarState
 from litestar.response import Response
 
+from api import public_keys
 from api.access import merchant_of, require, the_sender
 from api.answers import COLLECTING
 from api.bodies import read_events
+from api.limits import charge
 from api.problems import problem
 from api.spool import SpoolBrokenError, SpoolFullError
 from api.state import State
+from db.catalogue import Merchant
 from events.check import MAX_MESSAGE_BYTES, Event, Rejection, check, encode
 from events.countries import COUNTRIES
 from events.places import country_of
@@ -27,6 +31,8 @@ from events.reasons import Reason
 
 log = structlog.get_logger(__name__)
 
+OLD_MS: Final = 48 * 3_600_000
+POINTS_AN_OLD_HOUR: Final = 10
 AT_ONCE: Final = 50  # events that are checked on the event loop; more of them beside it
 
 
@@ -60,15 +66,20 @@ async def collect(
     key = await the_sender(request, footfall)
     require(key, "events:write")
     merchant = merchant_of(key, merchant_id)
-    await footfall.merchant(merchant)
+    shop = await footfall.merchant(merchant)
     with footfall.bodies.reserving(merchant) as reservation:
         raws = await read_events(request, reservation)
-        country = _country(request, footfall) if key.origins else None
-        checking = (raws, merchant, datetime.now(UTC), footfall, country)
+        public = bool(key.origins)
+        if public:
+            public_keys.check_size(reservation.held, len(raws))
+            charge(len(raws) // public_keys.EVENTS_A_POINT)
+        sender = Sender(shop, public, _country(request, footfall) if public else None)
+        checking = (raws, sender, datetime.now(UTC), footfall)
         if len(raws) <= AT_ONCE:
-            accepted, rejected = check_events(*checking)
+            accepted, rejected, old_hours = check_events(*checking)
         else:
-            accepted, rejected = await asyncio.to_thread(check_events, *checking)
+            accepted, rejected, old_hours = await asyncio.to_thread(check_events, *checking)
+        charge(POINTS_AN_OLD_HOUR * old_hours)
         if accepted and not validate:
             refused = await _publish(footfall, merchant, accepted)
             rejected = sorted([*rejected, *refused], key=attrgetter("index"))
@@ -110,38 +121,54 @@ async def _publish(
     ]
 
 
-def check_events(
-    raws: Sequence[bytes], merchant: int, now: datetime, footfall: State, country: str | None = None
-) -> tuple[list[tuple[int, bytes]], list[Rejected]]:
-    """The topic's messages for the good events, each with its index, and what is wrong with the
-    others.
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whose events a request holds, and how they come."""
 
-    Args:
-        country: of those that say neither their country nor their address.
+    merchant: Merchant
+    public: bool  # by a public key
+    country: str | None  # of those events that say neither their country nor their address
+
+
+def check_events(
+    raws: Sequence[bytes], sender: Sender, now: datetime, footfall: State
+) -> tuple[list[tuple[int, bytes]], list[Rejected], int]:
+    """The topic's messages for the good events, each with its index; what is wrong with the others;
+    and how many distinct hours of more than two days ago they fall into, each of which every rollup
+    of the shard has to compute again for all merchants.
     """
     now_ms = int(now.timestamp() * 1000)
     accepted: list[tuple[int, bytes]] = []
     rejected: list[Rejected] = []
+    old_hours: set[int] = set()
+    limits = public_keys.LIMITS if sender.public else footfall.settings.limits
     for index, raw in enumerate(raws):
         verdict = check(
             raw,
             now_ms=now_ms,
-            limits=footfall.settings.limits,
-            merchant_id=merchant,
+            limits=limits,
+            merchant_id=sender.merchant.merchant_id,
             over_http=True,
         )
+        if sender.public and not isinstance(verdict, Rejection):
+            public_keys.mark(verdict)
+            verdict = public_keys.refusal(verdict, sender.merchant) or verdict
         if isinstance(verdict, Rejection):
             rejected.append(Rejected(index, verdict.field, verdict.reason, verdict.detail))
         else:
             if verdict.country is None:
-                verdict.country = _country_of(verdict.ip, footfall) if verdict.ip else country
+                verdict.country = (
+                    _country_of(verdict.ip, footfall) if verdict.ip else sender.country
+                )
+            if isinstance(verdict.timestamp, int) and now_ms - verdict.timestamp > OLD_MS:
+                old_hours.add(verdict.timestamp // 3_600_000)
             message = _message(verdict, now_ms)
             if len(message) <= MAX_MESSAGE_BYTES:
                 accepted.append((index, message))
             else:  # our own fields and its plainest form made it longer
                 detail = f"an event is at most {MAX_MESSAGE_BYTES} bytes, as it is logged"
                 rejected.append(Rejected(index, None, Reason.TOO_LARGE, detail))
-    return accepted, rejected
+    return accepted, rejected, len(old_hours)
 
 
 def _country(request: Request[Any, Any, Any], footfall: State) -> str | None:

@@ -85,6 +85,8 @@ class Merchant:
     name: str
     timezone: str
     currency: str
+    public_orders: bool = True  # whether purchases and refunds may come by a public key
+    public_value_limit: int = 10_000_000  # of one amount or line by a public key, in major units
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +130,55 @@ async def find_key(pool: asyncpg.Pool, key_hash: bytes) -> Key | None:
     )
 
 
-async def create_merchant(pool: asyncpg.Pool, name: str, timezone: str, currency: str) -> Merchant:
+_MERCHANT: Final = "merchant_id, name, timezone, currency, public_orders, public_value_limit"
+
+
+async def create_merchant(
+    pool: asyncpg.Pool,
+    name: str,
+    timezone: str,
+    currency: str,
+    *,
+    public_orders: bool = True,
+    public_value_limit: int = 10_000_000,
+) -> Merchant:
     """Add a shop."""
-    number = await pool.fetchval(
-        "INSERT INTO merchant (name, timezone, currency) VALUES ($1, $2, $3) RETURNING merchant_id",
+    row = await pool.fetchrow(
+        "INSERT INTO merchant (name, timezone, currency, public_orders, public_value_limit) "
+        f"VALUES ($1, $2, $3, $4, $5) RETURNING {_MERCHANT}",
         name,
         timezone,
         currency,
+        public_orders,
+        public_value_limit,
     )
-    return Merchant(number, name, timezone, currency)
+    assert row is not None  # noqa: S101 - an INSERT of one row returns it
+    return Merchant(*row)
+
+
+async def set_merchant(
+    pool: asyncpg.Pool,
+    merchant_id: int,
+    *,
+    public_orders: bool | None = None,
+    public_value_limit: int | None = None,
+) -> Merchant | None:
+    """Change what is given of a shop; None where there is no such shop."""
+    row = await pool.fetchrow(
+        "UPDATE merchant SET public_orders = coalesce($2, public_orders), "
+        "public_value_limit = coalesce($3, public_value_limit) "
+        f"WHERE merchant_id = $1 RETURNING {_MERCHANT}",
+        merchant_id,
+        public_orders,
+        public_value_limit,
+    )
+    return Merchant(*row) if row else None
 
 
 async def find_merchant(pool: asyncpg.Pool, merchant_id: int) -> Merchant | None:
     """The shop of that number."""
     row = await pool.fetchrow(
-        "SELECT merchant_id, name, timezone, currency FROM merchant WHERE merchant_id = $1",
+        f"SELECT {_MERCHANT} FROM merchant WHERE merchant_id = $1",
         merchant_id,
     )
     return Merchant(*row) if row else None

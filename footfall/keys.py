@@ -3,6 +3,7 @@
 import getpass
 import json
 import socket
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -24,21 +25,68 @@ _EXPIRES: Final = "When it ends: 90d, 12h, or an RFC 3339 instant; never without
 _UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1)}
 
 
+PublicOrders = Annotated[
+    bool | None,
+    typer.Option(
+        "--public-orders/--no-public-orders",
+        help="Whether purchases and refunds may come by a public key, from a page.",
+    ),
+]
+PublicValueLimit = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=1_000_000_000,
+        help="The largest amount that may come by a public key, in major units.",
+    ),
+]
+
+
 @merchants.command("create")
 def create_merchant(
-    name: str, timezone: str = "UTC", currency: str = "EUR", as_json: Json = False
+    name: str,
+    timezone: str = "UTC",
+    currency: str = "EUR",
+    *,
+    public_orders: PublicOrders = True,
+    public_value_limit: PublicValueLimit = 10_000_000,
+    as_json: Json = False,
 ) -> None:
     """Add a shop."""
-    made = _with_catalogue(lambda pool: catalogue.create_merchant(pool, name, timezone, currency))
-    tell(
-        {
-            "merchant_id": made.merchant_id,
-            "name": made.name,
-            "timezone": made.timezone,
-            "currency": made.currency,
-        },
-        as_json=as_json,
+    made = _with_catalogue(
+        lambda pool: catalogue.create_merchant(
+            pool,
+            name,
+            timezone,
+            currency,
+            public_orders=public_orders is not False,
+            public_value_limit=public_value_limit or 0,
+        )
     )
+    tell(asdict(made), as_json=as_json)
+
+
+@merchants.command("set")
+def set_merchant(
+    merchant_id: int,
+    *,
+    public_orders: PublicOrders = None,
+    public_value_limit: PublicValueLimit = None,
+    as_json: Json = False,
+) -> None:
+    """Change what public keys may send for a shop; takes effect within a minute."""
+    made = _with_catalogue(
+        lambda pool: catalogue.set_merchant(
+            pool,
+            merchant_id,
+            public_orders=public_orders,
+            public_value_limit=public_value_limit,
+        )
+    )
+    if made is None:
+        progress.print(f"There is no merchant {merchant_id}.")
+        raise typer.Exit(1)
+    tell(asdict(made), as_json=as_json)
 
 
 @keys.command("create")
