@@ -55,6 +55,11 @@ class Messages:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return sum(map(len, filter(None, self.values)))
+
     @classmethod
     def joined(cls, parts: Sequence["Messages"]) -> "Messages":
         """Several as one, in order; at least one is needed."""

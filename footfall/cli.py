@@ -123,8 +123,7 @@ def ingest(
     ] = None,
 ) -> None:
     """Read the topic into the shards until stopped. Several may run: they share the work."""
-    from prometheus_client import start_http_server
-
+    from background.telemetry import serve_telemetry
     from ingester.pipeline import Pipeline
 
     configure_logging()
@@ -132,12 +131,13 @@ def ingest(
     settings = environment.ingest_settings()
     port = telemetry_port or environment.telemetry_port
 
-    def ready() -> None:
-        if port is not None:  # not before: that the port answers is how others know we are ready
-            start_http_server(port, environment.telemetry_host)
-        print(f"ingesting {settings.topic}", flush=True)  # noqa: T201 - the ready line
-
     async def run() -> None:
+        def ready() -> None:
+            if port is not None:  # not before: that it answers is how others know we are ready
+                host = environment.telemetry_host
+                serve_telemetry(port, host, lambda: pipeline.supervisor.health)
+            print(f"ingesting {settings.topic}", flush=True)  # noqa: T201 - the ready line
+
         pipeline = Pipeline(settings, ready=ready)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
