@@ -1,28 +1,52 @@
 """Who asks, and what they may: bearer keys, their scopes, and the merchant they belong to."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
 from api.headers import allow_origin
+from api.limits import charge_failure, charge_key
 from api.problems import problem
 from api.state import State, no_such_merchant
-from db.catalogue import Key
+from db.catalogue import Key, hashed_key
+
+FORM: Final = re.compile(r"ff_[A-Za-z0-9_-]{43}")  # anything else is no key: it is not looked up
+_FOUND: Final = "footfall_key"
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+async def authenticated(connection: Connection, _: BaseRouteHandler) -> None:
+    """A guard: the key is looked at before anything else of the request is read or parsed.
+
+    Raises:
+        ProblemDetailsException: 401 as `the_key`; 429, the key has no points left.
+    """
+    connection.scope["state"][_FOUND] = await _bearer(connection, connection.app.state.footfall)
 
 
 async def the_key(request: Request[Any, Any, Any], state: State) -> Key:
-    """The valid key that a request bears.
+    """The valid key of a request, as its guard found it.
 
     Raises:
         ProblemDetailsException: 401, with what is wrong with the header or the key.
     """
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    challenge = {"WWW-Authenticate": "Bearer"}
-    if scheme.lower() != "bearer" or not text:
+    found: Key | None = request.scope["state"].get(_FOUND)
+    return found if found is not None else await _bearer(request, state)
+
+
+async def _bearer(connection: Connection, state: State) -> Key:
+    given = connection.headers.getall("authorization", [])
+    scheme, _, text = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not text.strip():
         raise problem(
-            401, "no_key", "Send your key as `Authorization: Bearer ff_…`.", headers=challenge
+            401, "no_key", "Send your key as `Authorization: Bearer ff_…`.", headers=_CHALLENGE
         )
-    return await _valid(text.strip(), state)
+    return await _valid(text.strip(), connection, state)
 
 
 async def the_sender(request: Request[Any, Any, Any], state: State) -> Key:
@@ -40,7 +64,7 @@ async def the_sender(request: Request[Any, Any, Any], state: State) -> Key:
     if in_address is None or "authorization" in request.headers:
         key = await the_key(request, state)
     else:
-        key = await _valid(in_address, state)
+        key = await _valid(in_address, request, state)
         if not key.origins:
             raise problem(
                 403,
@@ -59,23 +83,28 @@ async def the_sender(request: Request[Any, Any, Any], state: State) -> Key:
             raise problem(
                 403, "origin_not_allowed", "This key is not for pages of this origin, or of none."
             )
-        allow_origin(request.scope, origin)
     return key
 
 
-async def _valid(text: str, state: State) -> Key:
-    challenge = {"WWW-Authenticate": "Bearer"}
-    key = await state.keys.get(text)
-    if key is None:
-        raise problem(401, "unknown_key", "There is no such key.", headers=challenge)
-    if key.revoked_at is not None:
+async def _valid(text: str, connection: Connection, state: State) -> Key:
+    """The key of that text, charged for this request."""
+    key = await state.keys.get(hashed_key(text)) if FORM.fullmatch(text) else None
+    if key is None or key.revoked_at is not None or key.has_expired:
+        charge_failure(connection.scope, state.settings.rate_limits, state.counters)
+        if key is None:
+            raise problem(401, "unknown_key", "There is no such key.", headers=_CHALLENGE)
+        if key.revoked_at is not None:
+            raise problem(
+                401, "revoked_key", "This key was revoked: make a new one.", headers=_CHALLENGE
+            )
         raise problem(
-            401, "revoked_key", "This key was revoked: make a new one.", headers=challenge
+            401, "expired_key", "This key has expired: make a new one.", headers=_CHALLENGE
         )
-    if key.has_expired:
-        raise problem(
-            401, "expired_key", "This key has expired: make a new one.", headers=challenge
-        )
+    state.key_uses.note(key)
+    origin = connection.headers.get("origin")
+    if origin is not None and origin in key.origins:
+        allow_origin(connection.scope, origin)  # its page may read what follows, refusals too
+    charge_key(key, connection.scope, state.settings.rate_limits, state.counters)
     return key
 
 

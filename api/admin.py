@@ -27,6 +27,13 @@ class NewMerchant(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     timezone: str = "UTC"
     currency: str = "EUR"
+    public_orders: Annotated[
+        bool, Meta(description="Whether purchases and refunds may come by a public key.")
+    ] = True
+    public_value_limit: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000_000, description="Of one amount by a public key, major units."),
+    ] = 10_000_000
 
 
 class MadeMerchant(msgspec.Struct):
@@ -36,6 +43,8 @@ class MadeMerchant(msgspec.Struct):
     name: str
     timezone: str
     currency: str
+    public_orders: bool
+    public_value_limit: int
 
 
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,6 +97,7 @@ class ListedKey(msgspec.Struct):
     expires_at: datetime | None
     revoked_at: datetime | None
     origins: list[str]
+    last_used_at: datetime | None
 
 
 class ListedKeys(msgspec.Struct):
@@ -101,17 +111,22 @@ async def create_merchant(
     request: Request[Any, Any, Any], state: LitestarState, data: NewMerchant
 ) -> MadeMerchant:
     """Add a shop with its zone and currency."""
-    footfall = await _operator(request, state)
+    footfall, _ = await _operator(request, state)
     zone(data.timezone)
     if data.currency not in EXPONENTS:
         raise unknown("currency", data.currency, EXPONENTS)
     if not data.name.strip() or len(data.name) > 200 or "\0" in data.name:
         raise invalid("name", "A name has 1 to 200 characters.")
     made = await catalogue.create_merchant(
-        footfall.catalogue, data.name, data.timezone, data.currency
+        footfall.catalogue,
+        data.name,
+        data.timezone,
+        data.currency,
+        public_orders=data.public_orders,
+        public_value_limit=data.public_value_limit,
     )
     footfall.merchants.forget(made.merchant_id)
-    return MadeMerchant(made.merchant_id, made.name, made.timezone, made.currency)
+    return msgspec.convert(made, MadeMerchant, from_attributes=True)
 
 
 @post(
@@ -125,7 +140,7 @@ async def create_key(
 ) -> MadeKey:
     """Make a key. It is shown this once. With `origins` it is for browsers: it may send events from
     pages of these origins and do nothing else."""
-    footfall = await _operator(request, state, merchant_id)
+    footfall, actor = await _operator(request, state, merchant_id)
     for scope in data.scopes:
         if scope not in MERCHANT_SCOPES:
             raise unknown("scope", scope, MERCHANT_SCOPES)
@@ -139,7 +154,13 @@ async def create_key(
     except OriginError as error:
         raise invalid("origins", str(error)) from error
     number, key = await catalogue.create_key(
-        footfall.catalogue, merchant_id, data.scopes, data.name, data.expires_at, origins=origins
+        footfall.catalogue,
+        merchant_id,
+        data.scopes,
+        data.name,
+        data.expires_at,
+        actor=actor,
+        origins=origins,
     )
     return MadeKey(number, key, data.scopes, data.expires_at, list(origins))
 
@@ -154,7 +175,7 @@ async def list_keys(
     request: Request[Any, Any, Any], state: LitestarState, merchant_id: int
 ) -> ListedKeys:
     """A merchant's keys, without the keys themselves."""
-    footfall = await _operator(request, state, merchant_id)
+    footfall, _ = await _operator(request, state, merchant_id)
     found = await catalogue.list_keys(footfall.catalogue, merchant_id)
     return ListedKeys([ListedKey(**key) for key in found])
 
@@ -174,7 +195,7 @@ async def rotate_key(
 ) -> RotatedKey:
     """A new key of the same scopes and origins, shown this once. The old one stays valid for
     `overlap_seconds`, a day unless you say otherwise, and no longer than it would have been."""
-    footfall = await _operator(request, state, merchant_id)
+    footfall, actor = await _operator(request, state, merchant_id)
     asked = data or Rotation()
     if not 0 <= asked.overlap_seconds <= MAX_OVERLAP_S:
         raise invalid("overlap_seconds", f"The overlap is 0 to {MAX_OVERLAP_S} seconds.")
@@ -183,7 +204,7 @@ async def rotate_key(
     made = None
     if 1 <= key_id < 2**63:
         made = await catalogue.rotate_key(
-            footfall.catalogue, key_id, overlap, merchant_id, asked.expires_at
+            footfall.catalogue, key_id, overlap, merchant_id, asked.expires_at, actor=actor
         )
     if made is None:
         raise problem(404, "not_found", "There is no such key, or it is no longer valid.")
@@ -200,9 +221,9 @@ async def revoke_key(
     request: Request[Any, Any, Any], state: LitestarState, merchant_id: int, key_id: int
 ) -> None:
     """Revoke a key: it stops working within ten seconds."""
-    footfall = await _operator(request, state, merchant_id)
+    footfall, actor = await _operator(request, state, merchant_id)
     if not 1 <= key_id < 2**63 or not await catalogue.revoke_key(
-        footfall.catalogue, key_id, merchant_id
+        footfall.catalogue, key_id, merchant_id, actor=actor
     ):
         raise problem(404, "not_found", "There is no such key, or it was revoked before.")
 
@@ -218,8 +239,9 @@ def _check_expiry(moment: datetime | None) -> None:
 
 async def _operator(
     request: Request[Any, Any, Any], state: LitestarState, merchant_id: int | None = None
-) -> State:
-    """Refuse who is no operator; another merchant's shop looks like none."""
+) -> tuple[State, str]:
+    """The state and the operator's name for the audit trail. Refuse who is no operator; another
+    merchant's shop looks like none."""
     footfall: State = state.footfall
     key = await the_key(request, footfall)
     if merchant_id is not None:
@@ -227,4 +249,4 @@ async def _operator(
     require(key, "admin")
     if merchant_id is not None:
         await footfall.merchant(merchant_id)
-    return footfall
+    return footfall, f"key {key.key_id}"

@@ -6,20 +6,22 @@ while the memories of the catalogue say the same (`api.memory`), and within the 
 """
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
+from cachetools import LRUCache
 from litestar.enums import ScopeType
 from litestar.middleware.base import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.limits import charge
+from api.limits import charge_key
 from api.query.kept import Kept
 from api.query.periods import Period
 from api.query.place import Place
 from api.state import State
-from db.catalogue import Key, Merchant
+from db.catalogue import Key, Merchant, hashed_key
 
 _BODY_BYTES: Final = 16_384  # a longer one is parsed each time
 _MOST: Final = 20_000
@@ -33,7 +35,7 @@ _NOTE: Final = "footfall_note"
 class Meant:
     """What a request came to: who asked, about whom, and under what its answer is kept."""
 
-    bearer: str
+    key_hash: bytes
     key: Key
     merchant: Merchant
     place: Place
@@ -49,7 +51,7 @@ class Again(ASGIMiddleware):
 
     def __init__(self) -> None:
         self._quarter = 0
-        self._meant: dict[Hashable, Meant] = {}
+        self._meant: LRUCache[bytes, Meant] = LRUCache(_MOST)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Answer from memory, or have the request parsed."""
@@ -67,7 +69,7 @@ class Again(ASGIMiddleware):
             await next_app(scope, receive, send)
             return
         told = tuple(sent.get(name) for name in _HEADERS)
-        request = (asked["method"], asked["path"], asked["query_string"], body, told)
+        request = _digest(asked["method"], asked["path"], asked["query_string"], body, *told)
         quarter = int(time.time() // _QUARTER_S)
         if quarter != self._quarter:
             self._meant.clear()
@@ -76,7 +78,14 @@ class Again(ASGIMiddleware):
         if meant is not None:
             kept = _kept(scope["litestar_app"].state.footfall, meant)
             if kept is not None:
-                charge(meant.points - 1)
+                footfall: State = scope["litestar_app"].state.footfall
+                charge_key(
+                    meant.key,
+                    scope,
+                    footfall.settings.rate_limits,
+                    footfall.counters,
+                    meant.points,
+                )
                 known = asked["method"] == "GET" and kept.is_known(
                     sent.get(b"if-none-match", b"").decode("latin-1")
                 )
@@ -84,28 +93,33 @@ class Again(ASGIMiddleware):
                 return
 
         def note(understood: Meant) -> None:
-            if quarter == self._quarter and len(self._meant) < _MOST:
+            if quarter == self._quarter:
                 self._meant[request] = understood
 
         asked[_NOTE] = note
         await next_app(scope, receive, send)
 
 
-def note(scope: Any, footfall: State, understood: Callable[[str, Key], Meant]) -> None:
+def _digest(*parts: bytes | str | None) -> bytes:
+    """A request's name: fixed in size, whatever was sent."""
+    return blake2b(repr(parts).encode(), digest_size=16).digest()
+
+
+def note(scope: Any, footfall: State, understood: Callable[[bytes, Key], Meant]) -> None:
     """The request was understood: should it come again, this is what it means."""
     tell = scope.get(_NOTE)
     bearer = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-    bearer = bearer.partition(" ")[2].strip()
-    key = footfall.keys.held(bearer)
+    key_hash = hashed_key(bearer.partition(" ")[2].strip())
+    key = footfall.keys.held(key_hash)
     if tell is not None and key is not None:
-        tell(understood(bearer, key))
+        tell(understood(key_hash, key))
 
 
 def _kept(footfall: State, meant: Meant) -> Kept | None:
     """The answer, where nothing has changed that stands between the request and it."""
     merchant_id = meant.merchant.merchant_id
     if (
-        footfall.keys.held(meant.bearer) != meant.key
+        footfall.keys.held(meant.key_hash) != meant.key
         or meant.key.has_expired
         or footfall.merchants.held(merchant_id) != meant.merchant
         or footfall.shard_of(merchant_id) != meant.place.shard

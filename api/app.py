@@ -13,31 +13,40 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.plugins.problem_details import ProblemDetailsException
-from litestar.plugins.prometheus import PrometheusConfig, PrometheusController
+from litestar.plugins.prometheus import PrometheusConfig
 from litestar.response import Response
 from litestar.static_files import create_static_files_router
 
-from api import admin, collect, describe, health, journeys, live, stats
+from api import admin, bodies, collect, describe, health, journeys, live, stats
+from api.access import authenticated
 from api.again import Again
+from api.counters import Counters
 from api.headers import harden
 from api.limits import RateLimit, current
 from api.page import page_router
 from api.problems import problem
 from api.settings import ApiSettings
+from api.slow_readers import SlowReaders
 from api.state import State
 from db.errors import kind_of
 
 log = structlog.get_logger(__name__)
 
 ASSETS: Final = "/schema/assets"
+MAX_QUESTION_BYTES: Final = 65_536
 
 
 def create_app(settings: ApiSettings) -> Litestar:
     """The application; its state opens with it and closes with it."""
 
+    shared = settings.shared_dir
+    if shared is not None:
+        shared.mkdir(parents=True, exist_ok=True, mode=0o700)
+    counters = Counters.open(shared / "counters" if shared else None)
+
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        app.state.footfall = await State.open(settings)
+        app.state.footfall = await State.open(settings, counters)
         try:
             yield
         finally:
@@ -50,6 +59,8 @@ def create_app(settings: ApiSettings) -> Litestar:
             Router(
                 path="/",
                 middleware=[Again()],
+                guards=[authenticated],
+                request_max_body_size=MAX_QUESTION_BYTES,
                 route_handlers=[
                     stats.query,
                     stats.timeseries,
@@ -62,20 +73,26 @@ def create_app(settings: ApiSettings) -> Litestar:
                 ],
             ),
             describe.schema,
-            admin.create_merchant,
-            admin.create_key,
-            admin.list_keys,
-            admin.rotate_key,
-            admin.revoke_key,
+            Router(
+                path="/",
+                guards=[authenticated],
+                request_max_body_size=MAX_QUESTION_BYTES,
+                route_handlers=[
+                    admin.create_merchant,
+                    admin.create_key,
+                    admin.list_keys,
+                    admin.rotate_key,
+                    admin.revoke_key,
+                ],
+            ),
             health.live,
             health.ready,
-            PrometheusController,
             page_router(settings.page_folders),
             create_static_files_router(ASSETS, [Path(swagger_ui.__file__).parent / "static"]),
         ],
         lifespan=[lifespan],
         before_send=[harden],
-        middleware=[RateLimit(settings.requests_per_minute), telemetry.middleware],
+        middleware=[SlowReaders(), RateLimit(settings.rate_limits, counters), telemetry.middleware],
         exception_handlers={
             ProblemDetailsException: _problem,
             HTTPException: _refused,
@@ -87,7 +104,7 @@ def create_app(settings: ApiSettings) -> Litestar:
             description="Shop analytics that merchants can trust.",
             render_plugins=[JsonRenderPlugin(), _documentation()],
         ),
-        request_max_body_size=collect.MAX_BODY_BYTES + 1,
+        request_max_body_size=bodies.MAX_BODY_BYTES + 1,
     )
 
 

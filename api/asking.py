@@ -12,10 +12,10 @@ from litestar.response import Response
 
 from api.access import merchant_of, require, the_key
 from api.again import Meant, note
-from api.limits import charge
+from api.limits import RAW_POINTS, charge
 from api.problems import invalid, problem
 from api.query.kept import Kept
-from api.query.periods import Period
+from api.query.periods import Period, check_year
 from api.query.place import MovedError, Place
 from api.query.remember import name
 from api.state import State
@@ -71,6 +71,7 @@ async def respond(
             stand=lambda: footfall.stand(place, merchant.merchant_id),
             compute=lambda: compute(place),
             period=period,
+            scans=points >= RAW_POINTS,
         )
         meant = partial(
             Meant, merchant=merchant, place=place, question=kept_as, period=period, points=points
@@ -151,8 +152,10 @@ def instant_of(text: str) -> datetime:
     """An RFC 3339 instant, or epoch milliseconds."""
     try:
         if text.isascii() and text.isdigit():
-            return datetime.fromtimestamp(int(text) / 1000, tz=UTC)
-        moment = datetime.fromisoformat(text)
+            moment = datetime.fromtimestamp(int(text[:18]) / 1000, tz=UTC)
+        else:
+            moment = datetime.fromisoformat(text)
+        check_year(moment.year, "timestamp")
         if moment.tzinfo is None:
             raise invalid("timestamp", "Give an offset: end it with Z or +02:00.")
         return moment.astimezone(UTC)

@@ -1,29 +1,39 @@
 """POST /v1/events: bodies in all their forms, each event checked, the good ones made durable."""
 
+import asyncio
 import uuid
-import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-import zstandard
+import structlog
 from litestar import Request, post
 from litestar.datastructures import State as LitestarState
 from litestar.response import Response
 
+from api import public_keys
 from api.access import merchant_of, require, the_sender
 from api.answers import COLLECTING
+from api.bodies import read_events
+from api.limits import charge
 from api.problems import problem
-from api.spool import SpoolFullError
+from api.spool import SpoolBrokenError, SpoolFullError
 from api.state import State
-from events.check import Event, Rejection, check, encode
+from db.catalogue import Merchant
+from events.check import MAX_MESSAGE_BYTES, Event, Rejection, check, encode
 from events.countries import COUNTRIES
 from events.places import country_of
+from events.privacy import remove_personal_data
+from events.reasons import Reason
 
-MAX_BODY_BYTES: Final = 5 << 20
-MAX_EVENTS: Final = 10_000
-_NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonlines")
+log = structlog.get_logger(__name__)
+
+OLD_MS: Final = 48 * 3_600_000
+POINTS_AN_OLD_HOUR: Final = 10
+AT_ONCE: Final = 50  # events that are checked on the event loop; more of them beside it
 
 
 class Rejected(msgspec.Struct):
@@ -42,14 +52,6 @@ class Collected(msgspec.Struct):
     rejected: list[Rejected]
 
 
-class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    events: list[msgspec.Raw]
-
-
-_envelope = msgspec.json.Decoder(_Envelope).decode
-_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
 @post("/v1/events", status_code=202, tags=["events"], summary="Send events", responses=COLLECTING)
 async def collect(
     request: Request[Any, Any, Any],
@@ -64,147 +66,129 @@ async def collect(
     key = await the_sender(request, footfall)
     require(key, "events:write")
     merchant = merchant_of(key, merchant_id)
-    await footfall.merchant(merchant)
-    raws = split_body(await _body(request), request.headers.get("content-type", ""))
-    now = datetime.now(UTC)
-    country = _country(request, footfall) if key.origins else None
-    accepted, rejected = check_events(raws, merchant, now, footfall, country)
-    if accepted and not validate:
-        name = str(merchant).encode()
-        try:
-            await footfall.publisher.publish([(name, value) for value in accepted])
-        except SpoolFullError as error:
-            raise problem(
-                503,
-                "spool_full",
-                "The log is away and the spool is full: send these events again later.",
-                headers={"Retry-After": "30"},
-            ) from error
-    return Response(Collected(len(accepted), rejected), status_code=202)
+    shop = await footfall.merchant(merchant)
+    with footfall.bodies.reserving(merchant) as reservation:
+        raws = await read_events(request, reservation)
+        public = bool(key.origins)
+        if public:
+            public_keys.check_size(reservation.held, len(raws))
+            charge(len(raws) // public_keys.EVENTS_A_POINT)
+        sender = Sender(shop, public, _country(request, footfall) if public else None)
+        checking = (raws, sender, datetime.now(UTC), footfall)
+        if len(raws) <= AT_ONCE:
+            accepted, rejected, old_hours = check_events(*checking)
+        else:
+            accepted, rejected, old_hours = await asyncio.to_thread(check_events, *checking)
+        charge(POINTS_AN_OLD_HOUR * old_hours)
+        if accepted and not validate:
+            refused = await _publish(footfall, merchant, accepted)
+            rejected = sorted([*rejected, *refused], key=attrgetter("index"))
+    return Response(Collected(len(raws) - len(rejected), rejected), status_code=202)
+
+
+async def _publish(
+    footfall: State, merchant: int, accepted: Sequence[tuple[int, bytes]]
+) -> list[Rejected]:
+    """Make events durable; those that the log refuses.
+
+    Raises:
+        ProblemDetailsException: 503, neither the log nor the spool takes them.
+    """
+    name = str(merchant).encode()
+    try:
+        refused = await footfall.publisher.publish([(name, value) for _, value in accepted])
+    except SpoolFullError as error:
+        raise problem(
+            503,
+            "spool_full",
+            "The log is away and the spool is full: send these events again later.",
+            headers={"Retry-After": "30"},
+        ) from error
+    except SpoolBrokenError as error:
+        log.error("spool_broken", error=str(error))
+        raise problem(
+            503,
+            "spool_broken",
+            "The log is away and this server cannot write to its disk: send these events again "
+            "later.",
+            headers={"Retry-After": "30"},
+        ) from error
+    return [
+        Rejected(
+            accepted[each.index][0], None, Reason.TOO_LARGE, f"the log refuses it: {each.reason}"
+        )
+        for each in refused
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whose events a request holds, and how they come."""
+
+    merchant: Merchant
+    public: bool  # by a public key
+    country: str | None  # of those events that say neither their country nor their address
 
 
 def check_events(
-    raws: Sequence[bytes], merchant: int, now: datetime, footfall: State, country: str | None = None
-) -> tuple[list[bytes], list[Rejected]]:
-    """The topic's messages for the good events, and what is wrong with the others.
-
-    Args:
-        country: of those that say neither their country nor their address.
+    raws: Sequence[bytes], sender: Sender, now: datetime, footfall: State
+) -> tuple[list[tuple[int, bytes]], list[Rejected], int]:
+    """The topic's messages for the good events, each with its index; what is wrong with the others;
+    and how many distinct hours of more than two days ago they fall into, each of which every rollup
+    of the shard has to compute again for all merchants.
     """
     now_ms = int(now.timestamp() * 1000)
-    accepted: list[bytes] = []
+    accepted: list[tuple[int, bytes]] = []
     rejected: list[Rejected] = []
+    old_hours: set[int] = set()
+    limits = public_keys.LIMITS if sender.public else footfall.settings.limits
     for index, raw in enumerate(raws):
         verdict = check(
             raw,
             now_ms=now_ms,
-            limits=footfall.settings.limits,
-            merchant_id=merchant,
+            limits=limits,
+            merchant_id=sender.merchant.merchant_id,
             over_http=True,
         )
+        if sender.public and not isinstance(verdict, Rejection):
+            public_keys.mark(verdict)
+            verdict = public_keys.refusal(verdict, sender.merchant) or verdict
         if isinstance(verdict, Rejection):
             rejected.append(Rejected(index, verdict.field, verdict.reason, verdict.detail))
         else:
-            if verdict.country is None and verdict.ip is None:
-                verdict.country = country
-            accepted.append(_message(verdict, now_ms))
-    return accepted, rejected
+            if verdict.country is None:
+                verdict.country = (
+                    _country_of(verdict.ip, footfall) if verdict.ip else sender.country
+                )
+            if isinstance(verdict.timestamp, int) and now_ms - verdict.timestamp > OLD_MS:
+                old_hours.add(verdict.timestamp // 3_600_000)
+            message = _message(verdict, now_ms)
+            if len(message) <= MAX_MESSAGE_BYTES:
+                accepted.append((index, message))
+            else:  # our own fields and its plainest form made it longer
+                detail = f"an event is at most {MAX_MESSAGE_BYTES} bytes, as it is logged"
+                rejected.append(Rejected(index, None, Reason.TOO_LARGE, detail))
+    return accepted, rejected, len(old_hours)
 
 
 def _country(request: Request[Any, Any, Any], footfall: State) -> str | None:
     """Of a browser, by its address, which goes no further than this."""
-    if footfall.countries is None or request.client is None:
+    return _country_of(request.client.host, footfall) if request.client else None
+
+
+def _country_of(ip: object, footfall: State) -> str | None:
+    if footfall.countries is None:
         return None
-    code = country_of(footfall.countries, request.client.host)
+    code = country_of(footfall.countries, str(ip))
     return code if code in COUNTRIES else None
 
 
 def _message(event: Event, now_ms: int) -> bytes:
-    """An event bears a time and an id from here on, so that a second delivery counts once."""
+    """What goes on the topic: with a time and an id, so that a second delivery counts once, and
+    without personal data."""
+    remove_personal_data(event)
     if event.timestamp is None:
         event.timestamp = now_ms
     if event.event_id is None:
         event.event_id = uuid.uuid4().hex
     return encode(event)
-
-
-def split_body(body: bytes, content_type: str) -> list[bytes]:
-    """The raw events of a body.
-
-    Raises:
-        ProblemDetailsException: 400 where the envelope itself cannot be read.
-    """
-    if content_type.split(";", maxsplit=1)[0].strip().lower() in _NDJSON:
-        raws = [line for line in body.splitlines() if line.strip()]
-    else:
-        start = body.lstrip()[:1]
-        try:
-            if start == b"[":
-                raws = [bytes(raw) for raw in _array(body)]
-            elif _is_envelope(body):
-                raws = [bytes(raw) for raw in _envelope(body).events]
-            else:
-                msgspec.json.decode(body)
-                raws = [body]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise problem(
-                400,
-                "invalid_body",
-                f'Send one event, a list of events, {{"events": […]}} or NDJSON: {error}',
-            ) from error
-    if not raws:
-        raise problem(400, "no_events", "The body holds no event.")
-    if len(raws) > MAX_EVENTS:
-        raise problem(413, "too_many_events", f"At most {MAX_EVENTS} events in a request.")
-    return raws
-
-
-class _MaybeEnvelope(msgspec.Struct):
-    events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-def _is_envelope(body: bytes) -> bool:
-    return msgspec.json.decode(body, type=_MaybeEnvelope).events is not msgspec.UNSET
-
-
-async def _body(request: Request[Any, Any, Any]) -> bytes:
-    """The body, decompressed, bounded before and after."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
-        parts.append(part)
-    body = b"".join(parts)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    try:
-        match encoding:
-            case "identity" | "":
-                return body
-            case "gzip":
-                return _bounded(zlib.decompressobj(wbits=31), body)
-            case "zstd":
-                with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-                    plain = reader.read(MAX_BODY_BYTES + 1)
-                if len(plain) > MAX_BODY_BYTES:
-                    raise _too_large()
-                return plain
-    except (zlib.error, zstandard.ZstdError) as error:
-        raise problem(400, "invalid_compression", f"The body is not {encoding}: {error}") from error
-    raise problem(415, "unknown_encoding", "Content-Encoding is gzip, zstd or none.")
-
-
-def _bounded(decompressor: Any, body: bytes) -> bytes:
-    plain: bytes = decompressor.decompress(body, MAX_BODY_BYTES)
-    if decompressor.unconsumed_tail:
-        raise _too_large()
-    if not decompressor.eof:
-        raise zlib.error("the stream is cut off")
-    return plain
-
-
-def _too_large() -> Exception:
-    return problem(
-        413, "body_too_large", f"At most {MAX_BODY_BYTES} bytes, unpacked: send several requests."
-    )

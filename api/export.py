@@ -1,6 +1,7 @@
 """Answers as files: CSV, NDJSON or Arrow, streamed from the shard in pieces of bounded size."""
 
-from collections.abc import AsyncIterator
+import codecs
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final
@@ -10,7 +11,8 @@ from litestar import Request
 from litestar.response import Response, Stream
 
 from api.asking import too_slow
-from api.problems import invalid, problem
+from api.downloads import Downloads
+from api.problems import invalid
 from api.query import written
 from api.query.answer import answer
 from api.query.freshness import Freshness
@@ -26,8 +28,6 @@ from api.tables import FORMATS, Format, Rows
 
 PIECE: Final = 5_000  # rows held at a time
 MOST: Final = 1_000_000  # rows of one file
-AT_ONCE: Final = 2  # files of one worker that are open to a shard, whose connections are few
-_open: dict[asyncpg.Pool, int] = {}
 
 
 def wanted_format(request: Request[Any, Any, Any]) -> Format | None:
@@ -56,41 +56,55 @@ def _number(text: str) -> float:
 
 
 async def export(
-    question: Question, place: Place, kind: Format, *, everything: bool
+    question: Question,
+    place: Place,
+    kind: Format,
+    downloads: Downloads,
+    *,
+    everything: bool,
+    bom: bool = False,
 ) -> Response[Any]:
     """The rows of an answer as a file: all of them, or as many as the limit says.
 
+    Args:
+        bom: begin a CSV file with a byte order mark, by which Excel knows UTF-8.
+
     Raises:
-        ProblemDetailsException: 400, it cannot be had as a file; 422, it costs too much; 429, too
-            many files are being read.
+        ProblemDetailsException: 400, it cannot be had as a file; 422, it costs too much; 429 or
+            503, too many files are being made.
         asyncpg.PostgresError, OSError: the shard does not answer.
     """
     if not everything or question.is_series or not question.keys:
         body = await answer(question, place)
-        return _stream(question, kind, body["meta"], _once(body["rows"]))
+        pieces = kind.write(question, body["meta"], _once(body["rows"]))
+        return _stream(kind, body["meta"], _marked(pieces) if bom else pieces)
     if question.include.comparison or question.include.other:
         raise invalid("include", "A file of all rows holds no comparison and no other: give limit.")
-    if _open.get(place.scans, 0) >= AT_ONCE:
-        raise problem(
-            429,
-            "too_many_files",
-            "Other files are being read from this database: try again in a moment.",
-            headers={"Retry-After": "5"},
-        )
-    pieces = _pieces(replace(question, limit=MOST), place)
-    try:
-        about = await anext(pieces)
-    except asyncpg.QueryCanceledError as error:
-        raise too_slow() from error
-    assert isinstance(about, dict)  # noqa: S101 - what comes first is the meta
-    return _stream(question, kind, about, pieces)
+    async with downloads.reading(question.merchant_id, place.shard):
+        rows = _pieces(replace(question, limit=MOST), place)
+        try:
+            about = await anext(rows)
+            assert isinstance(about, dict)  # noqa: S101 - what comes first is the meta
+            pieces = kind.write(question, about, rows)
+            file = await downloads.write(_marked(pieces) if bom else pieces)
+        except asyncpg.QueryCanceledError as error:
+            raise too_slow() from error
+        finally:
+            await rows.aclose()
+    return _stream(kind, about, downloads.send(question.merchant_id, file))
+
+
+async def _marked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield codecs.BOM_UTF8
+    async for piece in pieces:
+        yield piece
 
 
 async def _once(rows: Rows) -> AsyncIterator[Any]:
     yield rows
 
 
-async def _pieces(question: Question, place: Place) -> AsyncIterator[Any]:
+async def _pieces(question: Question, place: Place) -> AsyncGenerator[Any]:
     """First what is to be said of the answer, then its rows.
 
     The freshness is read before the rows, by a statement of its own: they hold at least what it
@@ -98,8 +112,6 @@ async def _pieces(question: Question, place: Place) -> AsyncIterator[Any]:
     """
     planned = plan(question)
     async with AsyncExitStack() as held:
-        _open[place.scans] = _open.get(place.scans, 0) + 1
-        held.callback(_closed, place.scans)
         connection = await held.enter_async_context(place.scans.acquire(timeout=ACQUIRE_S))
         await held.enter_async_context(connection.transaction(readonly=True))
         before = _before(question, place)
@@ -137,10 +149,6 @@ async def _pieces(question: Question, place: Place) -> AsyncIterator[Any]:
             rows = await cursor.fetch(PIECE) if sent < question.limit else []
 
 
-def _closed(pool: asyncpg.Pool) -> None:
-    _open[pool] -= 1
-
-
 def _before(question: Question, place: Place) -> Statement:
     """How fresh it is, and what it would cost."""
     statement = Statement()
@@ -156,9 +164,7 @@ def _before(question: Question, place: Place) -> Statement:
     return told_with(statement, [f"{allowed} AS allowed"], [], where, reads=plan(question).rollups)
 
 
-def _stream(
-    question: Question, kind: Format, about: dict[str, Any], pieces: AsyncIterator[Any]
-) -> Response[Any]:
+def _stream(kind: Format, about: dict[str, Any], content: AsyncIterator[bytes]) -> Response[Any]:
     headers = {
         "Footfall-Fresh-As-Of": about["fresh_as_of"] or "",
         "Footfall-Complete": str(about["complete"]).lower(),
@@ -169,4 +175,4 @@ def _stream(
         "Cache-Control": "private, no-store",
         "Vary": "Accept, Authorization",
     }
-    return Stream(kind.write(question, about, pieces), media_type=kind.media_type, headers=headers)
+    return Stream(content, media_type=kind.media_type, headers=headers)

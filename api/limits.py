@@ -1,34 +1,43 @@
-"""How much a key may ask: points a minute. Most requests cost one, raw rows cost more.
+"""How much may be asked: points a minute, by address before a key is known, by key after.
 
-Counted in each worker's memory. The headers stand on refusals as well as on answers.
+Most requests cost one point, raw rows cost more. Every answer and every refusal carries headers
+that say what is left. The counters are shared by the workers of a server (`api.counters`).
 """
 
-import math
-import time
 from contextvars import ContextVar
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 from litestar.enums import ScopeType
 from litestar.middleware.base import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.counters import WINDOW_S, Counters, seconds_left
 from api.problems import problem
+from api.settings import RateLimits
+from db.catalogue import Key
 
-WINDOW_S: Final = 60
 RAW_POINTS: Final = 10  # of a question that reads raw rows
 JOURNEY_POINTS: Final = 20  # of a funnel or a retention: they sort or group all of them
-_MOST: Final = 100_000
-_FREE: Final = ("/health", "/metrics", "/schema", "/page/", "/footfall.js")
+FAILURE_POINTS: Final = 100  # of an address, for a key that is none
+MAX_QUERY_BYTES: Final = 8_192
+_FREE: Final = ("/health/", "/schema", "/page/", "/footfall.js")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Window:
-    """The points that an asker has spent in the current minute."""
+    """What one name may spend in the current minute."""
 
+    counters: Counters
+    name: str
     limit: int
-    ends_at: float
-    spent: int = 0
+
+    @property
+    def left(self) -> int:
+        """Points that are left."""
+        return max(0, self.limit - self.counters.spent(self.name))
 
     def charge(self, points: int) -> None:
         """Spend points.
@@ -36,16 +45,18 @@ class Window:
         Raises:
             ProblemDetailsException: 429, there are not so many left.
         """
-        if self.spent + points > self.limit:
-            wait = str(max(1, math.ceil(self.ends_at - time.time())))
+        left = self.left
+        if points > left:
+            wait = seconds_left()
             raise problem(
                 429,
                 "too_many_requests",
-                f"This costs {points} of {self.limit} points a minute, and "
-                f"{self.limit - self.spent} are left: try again in {wait} seconds.",
-                headers={"Retry-After": wait},
+                f"This costs {points} of {self.limit} points a minute, and {left} are left: "
+                f"try again in {wait} seconds.",
+                headers={"Retry-After": str(wait)},
             )
-        self.spent += points
+        if points:
+            self.counters.spend(self.name, points)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -53,8 +64,8 @@ class Window:
         return {
             "RateLimit-Policy": f"{self.limit}; w={WINDOW_S}",
             "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(max(0, self.limit - self.spent)),
-            "RateLimit-Reset": str(max(0, math.ceil(self.ends_at - time.time()))),
+            "RateLimit-Remaining": str(self.left),
+            "RateLimit-Reset": str(seconds_left()),
         }
 
     @property
@@ -68,42 +79,84 @@ current: Final[ContextVar[Window | None]] = ContextVar("rate_limit", default=Non
 
 
 class RateLimit(ASGIMiddleware):
-    """Points by key, by address without one; health, telemetry, documentation and
-    the page's files are free."""
+    """Points by address. Health, documentation and the page's files are free."""
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, points_per_minute: int) -> None:
-        self._limit = points_per_minute
-        self._windows: dict[str, Window] = {}
+    def __init__(self, limits: RateLimits, counters: Counters) -> None:
+        self._limits = limits
+        self._counters = counters
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Charge one point, and tell what is left."""
+        """Charge the address one point, and tell what is left of the key's or the address's."""
+        current.set(None)
+        _check_text(scope["query_string"])
+        _check_text(scope["raw_path"])
+        if len(scope["query_string"]) > MAX_QUERY_BYTES:
+            raise problem(
+                414, "address_too_long", f"A query string has at most {MAX_QUERY_BYTES} bytes."
+            )
         if scope["path"].startswith(_FREE) or scope["path"] == "/":
             await next_app(scope, receive, send)
             return
-        window = self._window(_who(scope))
+        window = Window(self._counters, f"a {address_of(scope)}", self._limits.of_address)
         current.set(window)
+        window.charge(1)
 
-        async def told(message: Message) -> None:
-            if message["type"] == "http.response.start":
+        async def with_headers(message: Message) -> None:
+            told = current.get()
+            if message["type"] == "http.response.start" and told is not None:
                 sent = message.get("headers", ())
                 # a problem has them already
                 if not any(name == b"ratelimit-limit" for name, _ in sent):
-                    message["headers"] = [*sent, *window.encoded_headers]
+                    message["headers"] = [*sent, *told.encoded_headers]
             await send(message)
 
-        window.charge(1)
-        await next_app(scope, receive, told)
+        await next_app(scope, receive, with_headers)
 
-    def _window(self, who: str) -> Window:
-        now = time.time()
-        window = self._windows.get(who)
-        if window is None or window.ends_at <= now:
-            if len(self._windows) >= _MOST:
-                self._windows = {k: w for k, w in self._windows.items() if w.ends_at > now}
-            window = self._windows[who] = Window(self._limit, now + WINDOW_S)
-        return window
+
+def _check_text(escaped: bytes) -> None:
+    """Refuse an address that is no text once its escapes are resolved: no database holds it.
+
+    Raises:
+        ProblemDetailsException: 400.
+    """
+    if escaped.isascii() and b"%" not in escaped:
+        return
+    try:
+        if "\0" not in unquote_to_bytes(escaped).decode():
+            return
+    except UnicodeDecodeError:
+        pass
+    raise problem(
+        400, "invalid_address", "The address holds a NUL character or is not UTF-8: escape it anew."
+    )
+
+
+def charge_key(
+    key: Key, scope: Any, limits: RateLimits, counters: Counters, points: int = 1
+) -> None:
+    """Charge a key that was found valid. From here on its window is the request's.
+
+    Raises:
+        ProblemDetailsException: 429, there are not so many points left.
+    """
+    if key.origins:
+        whole = Window(counters, f"k {key.key_id}", limits.of_public_key)
+        window = Window(counters, f"v {key.key_id} {address_of(scope)}", limits.of_public_visitor)
+        current.set(window)
+        window.charge(points)
+        whole.charge(points)
+    else:
+        window = Window(counters, f"k {key.key_id}", limits.of_key)
+        current.set(window)
+        window.charge(points)
+
+
+def charge_failure(scope: Any, limits: RateLimits, counters: Counters) -> None:
+    """Charge an address for a key that is none, so that keys cannot be guessed in bulk."""
+    window = Window(counters, f"a {address_of(scope)}", limits.of_address)
+    counters.spend(window.name, min(FAILURE_POINTS, window.left))
 
 
 def charge(points: int) -> None:
@@ -117,9 +170,16 @@ def charge(points: int) -> None:
         window.charge(points)
 
 
-def _who(scope: Any) -> str:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return str(value.decode("latin-1"))
+def address_of(scope: Any) -> str:
+    """Whom a request comes from: an IPv4 address, or the /64 network of an IPv6 one, which is what
+    a provider gives a customer."""
     client = scope.get("client")
-    return client[0] if client else "unknown"
+    host = str(client[0]) if client else ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host[:64]
+    if isinstance(address, IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped) if mapped else str(IPv6Address(int(address) >> 64 << 64))
+    return str(address)

@@ -29,6 +29,6 @@ def invalid(field: str, detail: str) -> ProblemDetailsException:
 def unknown(kind: str, name: str, known: Iterable[str]) -> ProblemDetailsException:
     """A name that does not exist, with the nearest that do."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, 3)
+    near = difflib.get_close_matches(name[:80], names, 3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
     return problem(400, f"unknown_{kind}", f"There is no {kind} {name[:80]!r}: {hint}", field=kind)

@@ -7,6 +7,10 @@ from typing import Final, Self
 import asyncpg
 import maxminddb
 
+from api.bodies import InFlight
+from api.counters import Counters
+from api.downloads import Downloads
+from api.key_uses import KeyUses
 from api.memory import Memory
 from api.problems import problem
 from api.publish import Publisher
@@ -14,7 +18,10 @@ from api.query.changes import Changes, Stand
 from api.query.place import Place
 from api.query.remember import Answers
 from api.query.shelf import Shelf
+from api.readiness import Readiness
+from api.revocations import Revocations
 from api.settings import ApiSettings
+from background.supervisor import Supervisor
 from db import catalogue
 from db.catalogue import Key, Merchant
 from db.moves import lives_in
@@ -37,19 +44,26 @@ class State:
     """Open connections, short-lived memories of the catalogue, and kept answers."""
 
     settings: ApiSettings
+    supervisor: Supervisor
     publisher: Publisher
+    bodies: InFlight
+    downloads: Downloads
+    counters: Counters
+    readiness: Readiness
+    watch: asyncpg.Pool  # of the catalogue, for what must not wait behind key look-ups
     catalogue: asyncpg.Pool
     readers: list[asyncpg.Pool]
     scanners: list[asyncpg.Pool]
     changes: list[Changes]
     answers: Answers
-    keys: Memory[str, Key | None]
+    keys: Memory[bytes, Key | None]
+    key_uses: KeyUses
     merchants: Memory[int, Merchant | None]
     countries: maxminddb.Reader | None
     _map: Memory[None, dict[int, int]]
 
     @classmethod
-    async def open(cls, settings: ApiSettings) -> Self:
+    async def open(cls, settings: ApiSettings, counters: Counters) -> Self:
         """Open pools (the databases need not be there yet) and the producer."""
         known = await open_pool(
             settings.shards[0],
@@ -60,21 +74,45 @@ class State:
         readers = await open_pools(where, READER_SETTINGS, size=size)
         scanners = await open_pools(where, SCAN_SETTINGS, size=size)
         changes = [Changes(pool, settings.topic) for pool in readers]
-        countries, shared = settings.country_file, settings.answers_dir
+        countries, shared = settings.country_file, settings.shared_dir
+        supervisor = Supervisor()
         if settings.cache_seconds:
-            for each in changes:
-                await each.__aenter__()
+            for shard, each in enumerate(changes):
+                supervisor.start(f"watermarks_{shard}", each.watch)
+        publisher = Publisher(
+            settings.bootstrap,
+            settings.topic,
+            settings.kafka_options,
+            settings.spool_dir,
+            supervisor,
+        )
+        key_uses = KeyUses(known)
+        supervisor.start("key_uses", key_uses.write_regularly)
+        watch = await open_pool(
+            settings.shards[0],
+            {**READER_SETTINGS, "application_name": "footfall-key-watch"},
+            size=1,
+        )
+        keys: Memory[bytes, Key | None] = Memory(partial(catalogue.find_key, known))
+        supervisor.start("revocations", Revocations(watch, keys).follow)
+        readiness = await Readiness.open(where)
+        supervisor.start("readiness", readiness.check_regularly)
         return cls(
             settings,
-            Publisher(
-                settings.bootstrap, settings.topic, settings.kafka_options, settings.spool_dir
-            ),
+            supervisor,
+            publisher,
+            InFlight(),
+            Downloads(),
+            counters,
+            readiness,
+            watch,
             known,
             readers,
             scanners,
             changes,
-            Answers(settings.cache_seconds, Shelf(shared) if shared else None),
-            Memory(partial(catalogue.find_key, known)),
+            Answers(settings.cache_seconds, Shelf(shared / "answers") if shared else None),
+            keys,
+            key_uses,
             Memory(partial(catalogue.find_merchant, known), MERCHANT_S),
             maxminddb.open_database(countries) if countries else None,
             Memory(lambda _: shard_map(known)),
@@ -82,14 +120,14 @@ class State:
 
     async def close(self) -> None:
         """Flush the producer, close the pools."""
-        for each in self.changes:
-            await each.__aexit__()
+        await self.supervisor.close()
         await self.publisher.close()
         if self.answers.shelf is not None:
             self.answers.shelf.close()
         if self.countries is not None:
             self.countries.close()
-        for pool in (self.catalogue, *self.readers, *self.scanners):
+        self.readiness.close()
+        for pool in (self.catalogue, self.watch, *self.readers, *self.scanners):
             pool.terminate()
 
     async def merchant(self, merchant_id: int) -> Merchant:

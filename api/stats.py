@@ -30,6 +30,10 @@ DateRange = Annotated[
     Parameter(description="today, yesterday, 7d, 28d, 30d, 90d, month or year; 28d without it."),
 ]
 Filters = Annotated[str | None, Parameter(description='JSON: `[["is", "country", ["DE", "FR"]]]`.')]
+Bom = Annotated[
+    bool,
+    Parameter(description="Begin a CSV file with the mark by which Excel knows UTF-8."),
+]
 Compare = Annotated[str | None, Parameter(description="`previous_period`, or nothing.")]
 
 
@@ -42,12 +46,12 @@ Compare = Annotated[str | None, Parameter(description="`previous_period`, or not
     response_headers=FRESH_HEADERS,
 )
 async def query(
-    request: Request[Any, Any, Any], state: LitestarState, data: QueryBody
+    request: Request[Any, Any, Any], state: LitestarState, data: QueryBody, bom: Bom = False
 ) -> Response[QueryAnswer]:
     """The whole query language. With `Accept: text/csv`, `application/x-ndjson` or
     `application/vnd.apache.arrow.stream` the rows are streamed, all of them unless `limit` is
-    given."""
-    return await ask(request, state.footfall, data, data.merchant_id)
+    given. `?bom=1` begins a CSV file with the mark by which Excel knows UTF-8."""
+    return await ask(request, state.footfall, data, data.merchant_id, bom=bom)
 
 
 @get(
@@ -69,6 +73,7 @@ async def timeseries(
     start: From = None,
     end: To = None,
     date_range: DateRange = None,
+    bom: Bom = False,
 ) -> Response[QueryAnswer]:
     """Metrics by minute, hour, day, week or month; `from` and `to` bound the range."""
     body = QueryBody(
@@ -80,7 +85,7 @@ async def timeseries(
         include=_include(compare, totals=True),
         limit=MAX_ROWS,
     )
-    return await ask(request, state.footfall, body, merchant_id)
+    return await ask(request, state.footfall, body, merchant_id, bom=bom)
 
 
 @get(
@@ -106,6 +111,7 @@ async def breakdown(
     start: From = None,
     end: To = None,
     date_range: DateRange = None,
+    bom: Bom = False,
 ) -> Response[QueryAnswer]:
     """Metrics by page, product, source and so on. `order_by` is a column, with - before it for
     the largest first; `other=true` adds a row of all that the limit left out."""
@@ -123,7 +129,7 @@ async def breakdown(
         cursor=cursor,
         include=_include(compare, other=other),
     )
-    return await ask(request, state.footfall, body, merchant_id)
+    return await ask(request, state.footfall, body, merchant_id, bom=bom)
 
 
 @get(
@@ -144,6 +150,7 @@ async def summary(
     start: From = None,
     end: To = None,
     date_range: DateRange = None,
+    bom: Bom = False,
 ) -> Response[QueryAnswer]:
     """Totals, with `compare=previous_period` beside those of the period before."""
     body = QueryBody(
@@ -153,11 +160,16 @@ async def summary(
         timezone=timezone,
         include=_include(compare, totals=True),
     )
-    return await ask(request, state.footfall, body, merchant_id)
+    return await ask(request, state.footfall, body, merchant_id, bom=bom)
 
 
 async def ask(
-    request: Request[Any, Any, Any], footfall: State, body: QueryBody, asked: int | None
+    request: Request[Any, Any, Any],
+    footfall: State,
+    body: QueryBody,
+    asked: int | None,
+    *,
+    bom: bool,
 ) -> Response[Any]:
     """Check who asks, understand the question, and have its shard answer it."""
     merchant = await who_asks(request, footfall, asked)
@@ -173,7 +185,14 @@ async def ask(
         return await where_it_lives(
             footfall,
             merchant.merchant_id,
-            lambda place: export(question, place, kind, everything=body.limit is None),
+            lambda place: export(
+                question,
+                place,
+                kind,
+                footfall.downloads,
+                everything=body.limit is None,
+                bom=bom and kind.suffix == "csv",
+            ),
         )
     return await respond(
         request,

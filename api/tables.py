@@ -15,6 +15,9 @@ from api.query.catalogue import METRICS
 from api.query.language import Question
 from events.money import EXPONENTS
 
+# A text that begins so would be a formula to a spreadsheet; full-width forms are taken as well.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
 Rows = list[dict[str, Any]]
 Writer = Callable[[Question, dict[str, Any], AsyncIterator[Rows]], AsyncIterator[bytes]]
 
@@ -40,12 +43,13 @@ async def _ndjson(
 async def _csv(
     question: Question, about: dict[str, Any], pieces: AsyncIterator[Rows]
 ) -> AsyncIterator[bytes]:
-    """A header, then rows (RFC 4180). Money is a decimal, its currency a column of its own."""
+    """A header, then rows (RFC 4180). Money is a decimal, its currency a column of its own. A text
+    that a spreadsheet would run as a formula has a single quote before it."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(_names(question))
     async for rows in pieces:
-        writer.writerows(_flat(question, row) for row in rows)
+        writer.writerows(_harmless(question, _flat(question, row)) for row in rows)
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()
@@ -96,6 +100,15 @@ def _flat(question: Question, row: dict[str, Any]) -> list[Any]:
     if any(METRICS[name].unit == "money" for name in question.metrics):
         values.append(question.currency)
     return values
+
+
+def _harmless(question: Question, values: list[Any]) -> list[Any]:
+    """Dimensions are what shops and their visitors sent; the numbers after them are ours."""
+    texts = len(question.keys)
+    return [
+        f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+        for value in values[:texts]
+    ] + values[texts:]
 
 
 def _plain(value: Any) -> Any:

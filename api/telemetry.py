@@ -1,9 +1,15 @@
-"""How we watch the API beside what Litestar counts of its requests."""
+"""Telemetry of the API beside what Litestar counts of its requests."""
 
 from typing import Final
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 SPOOL_BYTES: Final = Gauge(
-    "footfall_api_spool_bytes", "Accepted events on this worker's disk that wait for the log"
+    "footfall_api_spool_bytes",
+    "Accepted events on this server's disk that wait for the log",
+    multiprocess_mode="livesum",
+)
+DEAD_LETTERS: Final = Counter(
+    "footfall_api_dead_letters",
+    "Accepted events that the log refused; they are in dead-letters.jsonl of the spool",
 )

@@ -26,6 +26,7 @@ from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from bench import VISITOR_HASH
 from db.copier import ROW_ORDER, copy_encoded, encode_rows
 from db.migrate import migrate
 from events.batch import Messages
@@ -170,7 +171,7 @@ def stages(bootstrap: str, topic: str) -> tuple[dict[str, float], list[Frames]]:
         parts = consume(bootstrap, topic)
     with timed(took, "join"):
         batches = in_batches(parts)
-    enrichment, frames = Enrichment(), []
+    enrichment, frames = Enrichment(VISITOR_HASH), []
     for batch in batches:
         with timed(took, "decode"):
             decode(batch, Limits())

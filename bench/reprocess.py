@@ -31,6 +31,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from bench import VISITOR_HASH
 from bench.ingest import MERCHANTS, database, fill, pipeline
 from db.pools import REPLAY_SETTINGS, open_pools, shard_map
 from db.refresh import refresh_late
@@ -104,7 +105,7 @@ class Changed(Logic):
         return replace(made, rows=made.rows.with_columns(term.alias("utm_term")))
 
 
-LOGIC = (Limits(), Enrichment(), timedelta(minutes=15))
+LOGIC = (Limits(), Enrichment(VISITOR_HASH), timedelta(minutes=15))
 KINDS: dict[str, Logic] = {
     "every row differs": Changed(*LOGIC, one_in=1),
     "one in thirty differs": Changed(*LOGIC, one_in=30),

@@ -17,6 +17,7 @@ import asyncpg
 import numpy as np
 import psycopg
 
+from bench import VISITOR_HASH
 from db.ledger import Span, held_offsets
 from db.migrate import migrate
 from db.pools import WRITER_SETTINGS, open_pool
@@ -81,7 +82,9 @@ async def load(pool: asyncpg.Pool, loader: Loader, read: Messages, logged: datet
     """One transaction of the ingester's: rows, fence and ledger."""
     first = int(read.offsets[0])
     span = Span(0, first, first + len(read), logged)
-    ready = Ready(Batch(read, (span,)), process(read, limits=Limits(), enrichment=Enrichment()))
+    ready = Ready(
+        Batch(read, (span,)), process(read, limits=Limits(), enrichment=Enrichment(VISITOR_HASH))
+    )
     await loader.load(ready)
 
 

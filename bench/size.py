@@ -30,6 +30,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from bench import VISITOR_HASH
 from bench.shops import alike
 from db.ledger import Span, held_offsets
 from db.migrate import migrate
@@ -105,7 +106,7 @@ async def in_database(dsn: str, messages: Messages) -> tuple[dict[str, float], T
         places = np.arange(start, min(start + BATCH, len(messages)))
         part = messages.take(places)
         with timed(took, "process_ns"):
-            processed = process(part, limits=Limits(), enrichment=Enrichment())
+            processed = process(part, limits=Limits(), enrichment=Enrichment(VISITOR_HASH))
         span = Span(0, start, start + len(part), datetime.now(UTC))
         with timed(took, "send_ns"), timed(took, "store_ns", pid):
             await loader.load(Ready(Batch(part, (span,)), processed))

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from db.installation import ensure_visitor_hash_key
 from db.policies import apply_policies
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -30,6 +31,7 @@ def migrate(
     report: Callable[[Migrated], None] = lambda _: None,
     *,
     max_age_days: int = 365,
+    visitor_hash_key: bytes | None = None,
 ) -> None:
     """Migrate the catalogue (first shard) and every shard, and map partitions to shards.
 
@@ -38,6 +40,10 @@ def migrate(
         partitions: of the topic; a partition that is already mapped stays where it is.
         report: called after each history that was brought up to date.
         max_age_days: how old an event may be: raw rows are kept at least that long.
+        visitor_hash_key: 32 bytes for an installation that has no key yet; random by default.
+
+    Raises:
+        ValueError: the installation has another visitor hash key already.
     """
     for number, dsn in enumerate(shards):
         engine = _engine(dsn)
@@ -53,8 +59,11 @@ def migrate(
                     _map_partitions(connection, partitions, len(shards))
         finally:
             engine.dispose()
-        with psycopg.connect(dsn, autocommit=True) as plain:
-            apply_policies(cast("psycopg.Connection[object]", plain), max_age_days)
+        with psycopg.connect(dsn, autocommit=True) as connected:
+            plain = cast("psycopg.Connection[object]", connected)
+            if number == 0:
+                ensure_visitor_hash_key(plain, visitor_hash_key)
+            apply_policies(plain, max_age_days)
 
 
 def _engine(dsn: str) -> sa.Engine:

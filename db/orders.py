@@ -1,48 +1,62 @@
-"""The first purchase of an order counts: who claims it, and what a replacement does to claims."""
+"""Which purchase of an order counts, and what a replacement of history does to that.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+A purchase by a server's key or the topic comes before one by a public key, which anyone can send,
+and a person's before a bot's. Among equals the first in the log counts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+import polars as pl
+
 from db.pools import Connection
 
+# The lowest wins: 0 a person's by a server, 1 a person's by a public key, 2 and 3 a bot's likewise.
+PRECEDENCE: Final = (
+    pl.col("is_bot").cast(pl.Int16) * 2 + pl.col("from_public_key").cast(pl.Int16)
+).alias("precedence")
+_PRECEDENCE: Final = "is_bot::int * 2 + from_public_key::int"
+
 _FIRSTS: Final = """
-SELECT merchant_id, order_id, log_offset, ts
+SELECT merchant_id, order_id, log_offset, ts, precedence
   FROM first_order
   JOIN (SELECT DISTINCT * FROM unnest($1::int8[], $2::text[])) AS asked (merchant_id, order_id)
  USING (merchant_id, order_id)
 """
 # Only for orders that lost their first purchase: rare enough to look through a merchant's rows.
-_OTHERS: Final = """
-SELECT DISTINCT ON (merchant_id, order_id) merchant_id, order_id, log_offset, ts
+_OTHERS: Final = f"""
+SELECT DISTINCT ON (merchant_id, order_id) merchant_id, order_id, log_offset, ts,
+       {_PRECEDENCE} AS precedence
   FROM events JOIN unnest($1::int8[], $2::text[]) AS lost (merchant_id, order_id)
  USING (merchant_id, order_id)
  WHERE kafka_partition = $3 AND event = 'purchase' AND log_offset <> ALL ($4::int8[])
- ORDER BY merchant_id, order_id, log_offset
+ ORDER BY merchant_id, order_id, precedence, log_offset
 """
 _FORGET: Final = """
 DELETE FROM first_order USING unnest($1::int8[], $2::text[]) AS lost (merchant_id, order_id)
  WHERE first_order.merchant_id = lost.merchant_id AND first_order.order_id = lost.order_id
 """
 _CLAIM: Final = """
-INSERT INTO first_order (merchant_id, order_id, ts, kafka_partition, log_offset)
-SELECT merchant_id, order_id, ts, $5, log_offset
-  FROM unnest($1::int8[], $2::text[], $3::timestamptz[], $4::int8[])
-       AS claim (merchant_id, order_id, ts, log_offset)
+INSERT INTO first_order (merchant_id, order_id, ts, kafka_partition, log_offset, precedence)
+SELECT merchant_id, order_id, ts, $5, log_offset, precedence
+  FROM unnest($1::int8[], $2::text[], $3::timestamptz[], $4::int8[], $6::int2[])
+       AS claim (merchant_id, order_id, ts, log_offset, precedence)
     ON CONFLICT (merchant_id, order_id)
     DO UPDATE SET ts = excluded.ts, kafka_partition = excluded.kafka_partition,
-                  log_offset = excluded.log_offset
+                  log_offset = excluded.log_offset, precedence = excluded.precedence
 """
 Order = tuple[int, str]  # merchant, order id
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A purchase that may be the first of its order."""
+    """A purchase that may be the one of its order that counts."""
 
     offset: int
     ts: datetime
+    precedence: int = field(default=0, compare=False)  # of the message, by its logic
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +89,11 @@ def decide(
         first = firsts.get(order)
         inside = order in old
         outside = others.get(order) if inside else first
-        candidates = [*claims[:1], *([outside] if outside else [])]
-        winner = _first(candidates)
+        winner = best([*claims, *([outside] if outside else [])])
         verdict.uncounted.extend(each.offset for each in claims if each != winner)
         if winner is None:
             verdict.forgotten.append(order)
-        elif winner != first:
+        elif winner != first or winner.precedence != first.precedence:
             verdict.claimed[order] = winner
         if outside is not None:
             counts_now, counted = winner == outside, not inside
@@ -89,19 +102,19 @@ def decide(
     return verdict
 
 
-def _first(claims: list[Claim]) -> Claim | None:
-    """In the log's order; events that came from files stand below it, there only time can tell."""
-    by_time = any(claim.offset < 0 for claim in claims)
-    if by_time:
-        return min(claims, key=lambda claim: (claim.ts, claim.offset), default=None)
-    return min(claims, key=lambda claim: claim.offset, default=None)
+def best(claims: Sequence[Claim]) -> Claim | None:
+    """The one that counts. Events that came from files have no place in the log: beside them equals
+    are decided by time."""
+    if any(claim.offset < 0 for claim in claims):
+        return min(claims, key=lambda each: (each.precedence, each.ts, each.offset))
+    return min(claims, key=lambda each: (each.precedence, each.offset), default=None)
 
 
 async def firsts_of(connection: Connection, orders: Iterable[Order]) -> dict[Order, Claim]:
     """The first purchase of each of these orders, as it stands."""
     merchants, names = _split(orders)
     rows = await connection.fetch(_FIRSTS, merchants, names)
-    return {(m, o): Claim(offset, ts) for m, o, offset, ts in rows}
+    return {(m, o): Claim(offset, ts, precedence) for m, o, offset, ts, precedence in rows}
 
 
 async def others_of(
@@ -112,7 +125,7 @@ async def others_of(
     if not merchants:
         return {}
     rows = await connection.fetch(_OTHERS, merchants, names, partition, without)
-    return {(m, o): Claim(offset, ts) for m, o, offset, ts in rows}
+    return {(m, o): Claim(offset, ts, precedence) for m, o, offset, ts, precedence in rows}
 
 
 async def keep(connection: Connection, partition: int, verdict: Verdict) -> None:
@@ -129,6 +142,7 @@ async def keep(connection: Connection, partition: int, verdict: Verdict) -> None
             [claim.ts for claim in claims],
             [claim.offset for claim in claims],
             partition,
+            [claim.precedence for claim in claims],
         )
 
 

@@ -48,6 +48,7 @@ EVENT_SCHEMA: Final[Schema] = {
     "kafka_partition": pl.Int32,
     "log_offset": pl.Int64,
     "logged_at": _MICROS,
+    "from_public_key": pl.Boolean,
 }
 ITEM_SCHEMA: Final[Schema] = {
     "merchant_id": pl.Int64,

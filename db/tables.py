@@ -32,6 +32,8 @@ merchant = sa.Table(
     sa.Column("timezone", Text, nullable=False, server_default="UTC"),
     sa.Column("currency", Text, nullable=False, server_default="EUR"),
     _now("created_at"),
+    sa.Column("public_orders", Boolean, nullable=False, server_default=sa.text("true")),
+    sa.Column("public_value_limit", BigInteger, nullable=False, server_default="10000000"),
 )
 
 api_key = sa.Table(
@@ -47,10 +49,35 @@ api_key = sa.Table(
     sa.Column("expires_at", Instant),
     sa.Column("revoked_at", Instant),
     sa.Column("origins", ARRAY(Text), nullable=False, server_default="{}"),  # for browsers
+    sa.Column("last_used_at", Instant),
     sa.UniqueConstraint("key_hash", name="api_key_hash_unique"),
     sa.CheckConstraint(
         "merchant_id IS NOT NULL OR 'admin' = ANY (scopes)", name="api_key_has_an_owner"
     ),
+)
+
+key_audit = sa.Table(
+    "key_audit",
+    catalogue,
+    sa.Column("audit_id", BigInteger, sa.Identity(always=True), primary_key=True),
+    _now("at"),
+    _required("key_id", BigInteger()),
+    sa.Column("merchant_id", BigInteger),
+    _required("action", Text()),
+    _required("actor", Text()),
+    sa.Column("detail", Text, nullable=False, server_default=""),
+    sa.CheckConstraint("action IN ('created', 'rotated', 'revoked')", name="key_audit_action"),
+)
+
+installation = sa.Table(
+    "installation",
+    catalogue,
+    sa.Column("only_one", Boolean, primary_key=True, server_default=sa.text("true")),
+    _required("visitor_hash_key", BYTEA()),
+    _now("created_at"),
+    sa.Column("rotated_at", Instant),
+    sa.CheckConstraint("only_one", name="installation_is_one"),
+    sa.CheckConstraint("octet_length(visitor_hash_key) = 32", name="installation_key_length"),
 )
 
 shard_map = sa.Table(
@@ -106,6 +133,7 @@ events = sa.Table(
     _required("kafka_partition", Integer()),
     _required("log_offset", BigInteger()),
     _required("logged_at", Instant),  # the broker's time of append
+    sa.Column("from_public_key", Boolean, nullable=False, server_default=sa.text("false")),
 )
 
 event_items = sa.Table(
@@ -160,6 +188,18 @@ first_order = sa.Table(
     _required("ts", Instant),
     _required("kafka_partition", Integer()),
     _required("log_offset", BigInteger()),
+    sa.Column("precedence", SmallInteger, nullable=False, server_default=sa.text("0")),
+)
+
+overtaken_order = sa.Table(
+    "overtaken_order",
+    shard,
+    sa.Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    sa.Column("log_offset", BigInteger, primary_key=True, autoincrement=False),
+    _required("merchant_id", BigInteger()),
+    _required("ts", Instant),
+    sa.Column("overtaken_by", BigInteger, primary_key=True, autoincrement=False),
+    _now("overtaken_at"),
 )
 
 ingest_offset = sa.Table(

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from events.limits import EARLIEST_LOG_MS, LATEST_LOG_MS
+
 UTC_MICROS = pl.Datetime("us", "UTC")
 
 REJECT_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -25,6 +27,19 @@ REJECT_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 
 
+def bounded_log_time(logged_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Log times with those outside EARLIEST_LOG_MS..LATEST_LOG_MS moved to the nearer bound.
+
+    A message at a bound has no credible log time: its event is measured from the bound, so it is
+    a reject (`too_old`, `in_future`, or `missing` without a timestamp of its own).
+    """
+    if not logged_ms.size:
+        return logged_ms
+    if logged_ms.min() >= EARLIEST_LOG_MS and logged_ms.max() <= LATEST_LOG_MS:
+        return logged_ms
+    return np.clip(logged_ms, EARLIEST_LOG_MS, LATEST_LOG_MS)
+
+
 @dataclass(frozen=True, slots=True)
 class Messages:
     """Messages of the topic, as columns of one length."""
@@ -32,10 +47,18 @@ class Messages:
     values: list[bytes | None]
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
-    logged_ms: npt.NDArray[np.int64]  # the broker's time of append, epoch milliseconds
+    logged_ms: npt.NDArray[np.int64]  # the broker's time of append, epoch milliseconds, bounded
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logged_ms", bounded_log_time(self.logged_ms))
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return sum(map(len, filter(None, self.values)))
 
     @classmethod
     def joined(cls, parts: Sequence["Messages"]) -> "Messages":

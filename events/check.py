@@ -8,15 +8,17 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final
 
 import msgspec
 
 from events.countries import COUNTRIES
-from events.limits import Limits
-from events.money import EXPONENTS, MAX_WHOLE_DIGITS
+from events.limits import Limits, is_credible
+from events.money import EXPONENTS, MAX_AMOUNT, MAX_WHOLE_DIGITS
+from events.nesting import MAX_DEPTH, is_too_deep
 from events.reasons import Reason
+from events.repeated_keys import first_of_each
 
 MAX_ITEMS: Final = 200
 MAX_PROPERTIES: Final = 32
@@ -37,7 +39,7 @@ TEXT_LIMITS: Final[dict[str, int]] = {
     "product_id": 128,
 }
 EVENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-DECIMAL: Final = re.compile(r"\d+(\.\d+)?\Z")
+DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
 
 # Producers that write the topic directly may send an id as a number: its text is taken.
 Id = str | int | float | bool
@@ -57,7 +59,7 @@ class Event(msgspec.Struct, omit_defaults=True):
 
     merchant_id: int | None = None
     event: Id | None = None
-    timestamp: str | int | None = None
+    timestamp: str | int | float | None = None
     event_id: Id | None = None
     visitor_id: Id | None = None
     session_id: Id | None = None
@@ -73,9 +75,11 @@ class Event(msgspec.Struct, omit_defaults=True):
     quantity: int | None = None
     items: list[Item] | None = None
     properties: dict[str, Scalar] | None = None
+    sent_by: Any = None  # "public_key" where the API took it by one; whatever else says nothing
 
 
-FIELDS: Final = frozenset(Event.__struct_fields__)
+FIELDS: Final = frozenset(Event.__struct_fields__) - {"sent_by"}  # what clients may send
+PUBLIC_KEY: Final = "public_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ def check(
     if not raw:
         return Rejection(Reason.EMPTY, None, "the message has no value")
     event: Event | None = None
+    if len(raw) <= MAX_MESSAGE_BYTES:
+        raw = first_of_each(raw)
     try:
         event = _decoded(raw, strict=over_http)
         if merchant_id is not None:
@@ -133,8 +139,8 @@ def check(
             event.merchant_id = merchant_id
         _check_event(event, now_ms, limits)
     except _BrokenRuleError as broken:
-        whose = _whose(event, raw, now_ms, limits)
-        return Rejection(broken.reason, broken.field, broken.detail, *whose)
+        known = identity_of(raw, now_ms, limits, event)
+        return Rejection(broken.reason, broken.field, broken.detail, *known)
     return event
 
 
@@ -149,25 +155,36 @@ def _decoded(raw: bytes, *, strict: bool) -> Event:
         raise _BrokenRuleError(
             Reason.INVALID_TEXT, None, f"not UTF-8 at byte {error.start}"
         ) from error
+    if is_too_deep(raw):
+        raise _BrokenRuleError(
+            Reason.INVALID_JSON, None, f"nested too deeply: at most {MAX_DEPTH} levels"
+        )
     try:
         event = _decode(raw)
     except msgspec.ValidationError as error:
         raise _of_validation(str(error)) from error
     except msgspec.DecodeError as error:
-        reason = Reason.INVALID_TEXT if b"\\u" in raw and _is_shape(raw) else Reason.INVALID_JSON
-        raise _BrokenRuleError(reason, None, str(error)) from error
-    except RecursionError as error:
+        if b"\\u" in raw and _is_shape(raw):
+            raise _BrokenRuleError(Reason.INVALID_TEXT, None, _HALF) from error
+        raise _BrokenRuleError(Reason.INVALID_JSON, None, str(error)) from error
+    except RecursionError as error:  # the caller's own stack was nearly used up
         raise _BrokenRuleError(Reason.INVALID_JSON, None, "nested too deeply") from error
     if strict:
         _check_strictly(event, raw)
     return event
 
 
+_HALF: Final = (
+    "an escape that is no character, such as half of an emoji (\\ud83c alone): "
+    "cut texts between characters"
+)
+
+
 def _is_shape(raw: bytes) -> bool:
     """Whether it would be JSON were it not for its escapes."""
     try:
         msgspec.json.decode(raw.replace(b"\\u", b""))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 
@@ -187,7 +204,7 @@ def _check_strictly(event: Event, raw: bytes) -> None:
     for name in _decode_any(raw):
         if name not in FIELDS:
             raise _BrokenRuleError(
-                Reason.UNKNOWN_FIELD, name, "no such field; put your own data into properties"
+                Reason.UNKNOWN_FIELD, name[:64], "no such field; put your own data into properties"
             )
     for name in ("event", *TEXT_LIMITS, "country", "currency"):
         value = getattr(event, name)
@@ -195,12 +212,15 @@ def _check_strictly(event: Event, raw: bytes) -> None:
             raise _BrokenRuleError(Reason.WRONG_TYPE, name, "a string is expected")
 
 
-def _whose(
-    event: Event | None, raw: bytes, now_ms: int, limits: Limits
+def identity_of(
+    raw: bytes, now_ms: int, limits: Limits, event: Event | None = None
 ) -> tuple[int | None, str | None, int | None]:
     """Merchant, event id and event time of a rejected event, as far as they can be read."""
     try:
-        fields = msgspec.json.decode(raw) if event is None else msgspec.to_builtins(event)
+        if event is None:
+            fields = msgspec.json.decode(first_of_each(raw))
+        else:
+            fields = msgspec.to_builtins(event)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, None, None
     if not isinstance(fields, dict):
@@ -238,7 +258,7 @@ def _check_event(event: Event, now_ms: int, limits: Limits) -> None:
         raise _BrokenRuleError(Reason.MISSING, "visitor_id", "required")
     for name, limit in TEXT_LIMITS.items():
         _check_text(name, getattr(event, name), limit)
-    event.timestamp = _check_time(event.timestamp, now_ms, limits)
+    event.timestamp = _check_time(_whole(event.timestamp), now_ms, limits)
     _check_place_and_money(event)
     if event.event in ORDER_EVENTS and event.order_id in (None, ""):
         raise _BrokenRuleError(Reason.MISSING, "order_id", "required on purchase and refund")
@@ -255,8 +275,23 @@ def _check_text(name: str, value: Id | None, limit: int) -> None:
         raise _BrokenRuleError(Reason.INVALID_TEXT, name, "a NUL character")
 
 
+def _whole(value: str | float | None) -> str | int | None:
+    """A number of milliseconds in any notation (1e12, 1790000000000.0) as an integer."""
+    if not isinstance(value, float):
+        return value
+    if not value.is_integer() or abs(value) >= 10**15:
+        raise _BrokenRuleError(Reason.WRONG_TYPE, "timestamp", "whole milliseconds are expected")
+    return int(value)
+
+
 def _check_time(value: str | int | None, now_ms: int, limits: Limits) -> int | None:
     if value is None:
+        if not is_credible(now_ms):
+            raise _BrokenRuleError(
+                Reason.MISSING,
+                "timestamp",
+                "required: the message has no credible time of its own",
+            )
         return None
     ms = _epoch_ms(value)
     if ms < now_ms - limits.max_age_days * 86_400_000:
@@ -309,24 +344,27 @@ def _check_place_and_money(event: Event) -> None:
         _check_amount("value", event.value, exponent)
 
 
-def _check_amount(name: str, value: str | float, exponent: int) -> None:
+def _check_amount(name: str, value: str | float, exponent: int) -> Decimal:
+    """The amount in major units."""
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         raise _BrokenRuleError(Reason.WRONG_TYPE, name, "a decimal number is expected")
-    try:
-        text = value if isinstance(value, str) else f"{Decimal(repr(value)):f}"
-    except InvalidOperation as error:
-        raise _BrokenRuleError(Reason.INVALID, name, "not a decimal number") from error
+    text = value if isinstance(value, str) else f"{Decimal(repr(value)):f}"
     if text.startswith("-") and DECIMAL.match(text[1:]):
         raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, "money is never negative here")
-    if not text.isascii() or not DECIMAL.match(text):
+    if not DECIMAL.match(text):
         raise _BrokenRuleError(Reason.INVALID, name, "a decimal number, as in 19.99")
     whole, _, fraction = text.partition(".")
+    fraction = fraction.rstrip("0")
     if len(whole) > MAX_WHOLE_DIGITS:
-        raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, "too large")
-    if len(fraction.rstrip("0")) > exponent:
+        raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, f"at most {MAX_AMOUNT}")
+    if len(fraction) > exponent:
         raise _BrokenRuleError(
             Reason.TOO_MANY_DECIMALS, name, f"the currency has {exponent} decimals"
         )
+    amount = Decimal(f"{whole}.{fraction}")
+    if amount > MAX_AMOUNT:
+        raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, f"at most {MAX_AMOUNT}")
+    return amount
 
 
 def _check_items(event: Event) -> None:
@@ -334,16 +372,31 @@ def _check_items(event: Event) -> None:
     if len(items) > MAX_ITEMS:
         raise _BrokenRuleError(Reason.TOO_MANY, "items", f"at most {MAX_ITEMS}")
     _check_quantity("quantity", event.quantity)
+    total = Decimal(0)
     for place, item in enumerate(items):
-        if item.product_id is None or item.product_id == "":
-            raise _BrokenRuleError(Reason.MISSING, f"items[{place}].product_id", "required")
-        _check_text(f"items[{place}].product_id", item.product_id, TEXT_LIMITS["product_id"])
-        _check_quantity(f"items[{place}].quantity", item.quantity)
-        if item.price is not None:
-            exponent = EXPONENTS.get(str(event.currency))
-            if exponent is None:
-                raise _BrokenRuleError(Reason.MISSING, "currency", "required with a price")
-            _check_amount(f"items[{place}].price", item.price, exponent)
+        total += _check_item(f"items[{place}]", item, event.currency)
+    if total > MAX_AMOUNT:
+        raise _BrokenRuleError(
+            Reason.OUT_OF_RANGE, "items", f"price x quantity of all items: at most {MAX_AMOUNT}"
+        )
+
+
+def _check_item(name: str, item: Item, currency: Id | None) -> Decimal:
+    """The item's line: price x quantity."""
+    if item.product_id is None or item.product_id == "":
+        raise _BrokenRuleError(Reason.MISSING, f"{name}.product_id", "required")
+    _check_text(f"{name}.product_id", item.product_id, TEXT_LIMITS["product_id"])
+    _check_quantity(f"{name}.quantity", item.quantity)
+    if item.price is None:
+        return Decimal(0)
+    exponent = EXPONENTS.get(str(currency))
+    if exponent is None:
+        raise _BrokenRuleError(Reason.MISSING, "currency", "required with a price")
+    quantity = 1 if item.quantity is None else item.quantity
+    line = _check_amount(f"{name}.price", item.price, exponent) * quantity
+    if line > MAX_AMOUNT:
+        raise _BrokenRuleError(Reason.OUT_OF_RANGE, name, f"price x quantity: at most {MAX_AMOUNT}")
+    return line
 
 
 def _check_quantity(name: str, quantity: int | None) -> None:

@@ -6,14 +6,18 @@ form and goes through the columns once more. So both ways give one verdict.
 """
 
 import io
+from collections import deque
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import compress, repeat
+from operator import attrgetter, contains, length_hint
 from typing import Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from events.amounts import PRICE_UNITS, in_price_units
 from events.batch import REJECT_SCHEMA, Messages
 from events.check import (
     MAX_ITEMS,
@@ -28,11 +32,15 @@ from events.check import (
     Rejection,
     check,
     encode,
+    identity_of,
 )
 from events.countries import COUNTRIES
-from events.limits import Limits
-from events.money import EXPONENTS, MAX_WHOLE_DIGITS
+from events.limits import EARLIEST_LOG_MS, LATEST_LOG_MS, Limits
+from events.money import EXPONENTS, MAX_AMOUNT
+from events.odd_lines import odd_lines
+from events.privacy import redact
 from events.reasons import Reason
+from events.repeated_keys import first_of
 
 ITEM = pl.Struct({"product_id": pl.String, "quantity": pl.Int64, "price": pl.String})
 SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -54,6 +62,7 @@ SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "quantity": pl.Int64,
     "items": pl.List(ITEM),
     "properties": pl.String,
+    "sent_by": pl.String,
 }
 _TEXT: Final = (*TEXT_LIMITS, "event", "country", "currency")
 _OPENS: Final = (b"{", b" ", b"\t", b"\r")  # an object, or blanks before it
@@ -85,7 +94,8 @@ class Decoded:
 
 def decode(messages: Messages, limits: Limits) -> Decoded:
     """Decode a batch; never raises for what a message holds."""
-    frame, unread = _read(messages, np.arange(len(messages)), list(messages.values))
+    lines = [value or b"" for value in messages.values]  # a tombstone becomes an empty line
+    frame, unread = _read(messages, np.arange(len(messages)), lines)
     good, doubtful = _sift(frame, limits)
     suspects = np.sort(np.concatenate([unread, doubtful]))
     frames = [good]
@@ -102,7 +112,7 @@ def decode(messages: Messages, limits: Limits) -> Decoded:
                 mended.append((place, plainest(verdict)))
         if mended:
             places = np.array([place for place, _ in mended])
-            again, refused = _read(messages, places, [line for _, line in mended])
+            again, refused = _read(messages, places, [line for _, line in mended], checked=True)
             frames.append(again)
             rejections += [(place, _NOT_UNDERSTOOD) for place in refused.tolist()]
     events = pl.concat(frames).sort("place") if len(frames) > 1 else good
@@ -132,10 +142,14 @@ def _as_amount(value: str | float | None) -> str | float | None:
 
 
 def _read(
-    messages: Messages, places: np.ndarray, lines: list[bytes | None]
+    messages: Messages, places: np.ndarray, lines: list[bytes], *, checked: bool = False
 ) -> tuple[pl.DataFrame, np.ndarray]:
-    """The lines as typed columns, and the places of those that cannot be read."""
-    frame, unread = _parse(lines)
+    """The lines as typed columns, and the places of those that cannot be read.
+
+    Args:
+        checked: the lines were written by `plainest`, so none of them is odd.
+    """
+    frame, unread = _parse(lines, checked=checked)
     kept = np.delete(places, unread) if unread.size else places
     if unread.size:
         dropped = set(unread.tolist())
@@ -156,32 +170,42 @@ def _sift(frame: pl.DataFrame, limits: Limits) -> tuple[pl.DataFrame, np.ndarray
     return frame.filter(keeps), frame.filter(~keeps).get_column("place").to_numpy()
 
 
-def _parse(lines: list[bytes | None]) -> tuple[pl.DataFrame, np.ndarray]:
-    """Parse strictly. Where that fails, leave out what no reader understands, and where even that
-    fails, the smallest pieces that cannot be parsed."""
-    whole = _parse_strictly(lines)
+def _parse(lines: list[bytes], *, checked: bool) -> tuple[pl.DataFrame, np.ndarray]:
+    """Parse strictly, without odd lines. Where that fails, leave out what no reader understands,
+    and where even that fails, the smallest pieces that cannot be parsed."""
+    joined = b"\n".join(lines)
+    odd = np.empty(0, np.int64) if checked else odd_lines(lines, joined)
+    if odd.size:
+        others = np.delete(np.arange(len(lines)), odd)
+        frame, left = _parse([lines[at] for at in others.tolist()], checked=True)
+        return frame, np.sort(np.concatenate([odd, others[left]]))
+    whole = _parse_strictly(joined, len(lines))
     if whole is not None:
         return whole, np.empty(0, np.int64)
-    unread = np.array([at for at, line in enumerate(lines) if not _is_readable(line)], np.int64)
+    del joined  # its memory is used again for what is readable
+    unread = _unreadable(lines)
     readable = np.delete(np.arange(len(lines)), unread)
     frame, left = _parse_in_pieces([lines[at] for at in readable.tolist()])
     return frame, np.sort(np.concatenate([unread, readable[left]]))
 
 
-def _is_readable(line: bytes | None) -> bool:
-    """A pass over single lines, for batches of which one cannot be parsed: half a microsecond each,
-    where finding the line by parsing halves of the batch would take twenty."""
-    if not line or b"\n" in line:
-        return False
-    try:
-        _event(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+def _unreadable(lines: list[bytes]) -> npt.NDArray[np.int64]:
+    """The places of lines that no reader understands. For batches of which one line cannot be
+    parsed: half a microsecond a line, where finding it by parsing halves would take twenty."""
+    unread = set(compress(range(len(lines)), map(contains, lines, repeat(b"\n"))))
+    left = iter(lines)
+    events = map(_event, left)  # goes on with the next line after one that raised
+    while True:
+        try:
+            deque(events, maxlen=0)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            unread.add(len(lines) - length_hint(left) - 1)
+        else:
+            return np.array(sorted(unread), np.int64)
 
 
-def _parse_in_pieces(lines: list[bytes | None]) -> tuple[pl.DataFrame, np.ndarray]:
-    whole = _parse_strictly(lines)
+def _parse_in_pieces(lines: list[bytes]) -> tuple[pl.DataFrame, np.ndarray]:
+    whole = _parse_strictly(b"\n".join(lines), len(lines))
     if whole is not None:
         return whole, np.empty(0, np.int64)
     if len(lines) <= 1:
@@ -195,12 +219,9 @@ def _parse_in_pieces(lines: list[bytes | None]) -> tuple[pl.DataFrame, np.ndarra
     return pl.concat(frames), np.concatenate(unread)
 
 
-def _parse_strictly(lines: list[bytes | None]) -> pl.DataFrame | None:
-    try:
-        joined = b"\n".join(lines)  # type: ignore[arg-type]  # a tombstone (None) raises TypeError
-    except TypeError:
-        return None
-    if joined.count(b"\n") != len(lines) - 1:
+def _parse_strictly(joined: bytes, count: int) -> pl.DataFrame | None:
+    """The lines as a frame of as many rows, or None where a line cannot be parsed."""
+    if joined.count(b"\n") != count - 1:
         return None
     # What begins as gzip or zstd does, the parser would unpack, or raise as for a broken file.
     if joined[:1] not in _OPENS:
@@ -210,15 +231,17 @@ def _parse_strictly(lines: list[bytes | None]) -> pl.DataFrame | None:
     except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
         return None
     # Blank lines are passed over by the parser: the rows would no longer stand for the messages.
-    return frame if frame.height == len(lines) else None
+    # The parser returns a chunk for each few thousand lines; later steps are faster on one.
+    return frame.rechunk() if frame.height == count else None
 
 
-def _with_properties(frame: pl.DataFrame, lines: list[bytes | None]) -> pl.DataFrame:
+def _with_properties(frame: pl.DataFrame, lines: list[bytes]) -> pl.DataFrame:
     """Replace `properties` by the bytes that were sent: the parser would not escape them again."""
     given = frame.get_column("properties").is_not_null().arg_true()
     if given.is_empty():
         return frame
-    raws = list(map(_raw_properties, map(_properties, map(lines.__getitem__, given.to_list()))))  # type: ignore[arg-type]  # parsed lines are bytes
+    whole = [first_of(lines[at], b'"properties"') for at in given.to_list()]
+    raws = list(map(_raw_properties, map(_properties, whole)))
     texts = pl.Series("properties", list(map(bytes, raws)), pl.Binary).cast(pl.String)
     return frame.with_columns(pl.lit(None, pl.String).alias("properties")).with_columns(
         frame.get_column("properties").scatter(given, texts)
@@ -259,13 +282,17 @@ def _keeps_the_rules(frame: pl.DataFrame, limits: Limits) -> pl.Expr:
     """Each rule as a condition that is true for what certainly keeps it."""
     age = pl.col("logged_ms") - pl.col("ts_ms")
     names = frame.get_column("event").unique()
-    good_names = names.filter(names.str.contains(r"\A[a-z][a-z0-9_]{0,63}\z"))
+    good_names = names.filter(
+        names.str.contains(r"\A[a-z][a-z0-9_]{0,63}\z")
+        & ~names.is_in(["true", "false"])  # maybe no text, but a boolean
+    )
     rules = [
         pl.col("merchant_id").is_between(1, MAX_MERCHANT_ID),
         pl.col("event").is_in(good_names.implode()),
         pl.col("visitor_id").str.len_bytes() > 0,
         age <= limits.max_age_days * 86_400_000,
         age >= -limits.max_ahead_s * 1000,
+        _plain_time(frame),
         ~pl.col("event").is_in(sorted(ORDER_EVENTS)) | (pl.col("order_id").str.len_bytes() > 0),
         _absent_or("quantity", pl.col("quantity").is_between(1, MAX_QUANTITY)),
     ]
@@ -293,6 +320,24 @@ def _keeps_the_rules(frame: pl.DataFrame, limits: Limits) -> pl.Expr:
     return pl.all_horizontal(rules)
 
 
+# Narrower than what the parser of times accepts, which takes "2026-9-1", a sign and blanks too.
+_TIME: Final = (
+    r"\A(?:[0-9]{1,15}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?"
+    r"(?:Z|[+-][0-9]{2}:[0-9]{2}))\z"
+)
+
+
+def _plain_time(frame: pl.DataFrame) -> pl.Expr:
+    """A timestamp in one of two forms, or none where the message's own time is credible."""
+    given = pl.col("timestamp").str.contains(_TIME)
+    if frame.get_column("timestamp").null_count() == 0:
+        return given
+    log_time = pl.col("logged_ms")
+    return given | (
+        pl.col("timestamp").is_null() & (log_time > EARLIEST_LOG_MS) & (log_time < LATEST_LOG_MS)
+    )
+
+
 def _absent_or(name: str, rule: pl.Expr) -> pl.Expr:
     return pl.col(name).is_null() | rule.fill_null(value=False)
 
@@ -305,11 +350,16 @@ def _plain_text(name: str) -> pl.Expr:
 
 
 def amount_is_good(value: pl.Expr, currency: pl.Expr) -> pl.Expr:
-    """Whether a decimal string is an amount that the currency can hold."""
+    """Whether a decimal string is an amount within the limit that the currency can hold."""
     exponent = currency.replace_strict(EXPONENTS, default=None, return_dtype=pl.Int64)
     fraction = value.str.splitn(".", 2).struct.field("field_1").str.strip_chars_end("0")
-    shape = rf"\A\d{{1,{MAX_WHOLE_DIGITS}}}(\.\d+)?\z"
-    return value.str.contains(shape) & (fraction.str.len_bytes().fill_null(0) <= exponent)
+    return value.str.contains(_AMOUNT) & (fraction.str.len_bytes().fill_null(0) <= exponent)
+
+
+# Up to MAX_AMOUNT, a power of ten.
+_AMOUNT: Final = (
+    rf"\A(?:[0-9]{{1,{len(str(MAX_AMOUNT)) - 1}}}(?:\.[0-9]+)?|{MAX_AMOUNT}(?:\.0+)?)\z"
+)
 
 
 def _items_are_good(frame: pl.DataFrame) -> pl.Series:
@@ -333,15 +383,38 @@ def _items_are_good(frame: pl.DataFrame) -> pl.Series:
     bad = items.filter(~good.fill_null(value=False)).get_column("row")
     many = listed.filter(pl.col("items").list.len() > MAX_ITEMS).get_column("row")
     ok = np.ones(frame.height, dtype=bool)
-    ok[pl.concat([bad, many]).unique().to_numpy()] = False
+    ok[pl.concat([bad, many, _with_too_much(items)]).unique().to_numpy()] = False
     return pl.Series("items_ok", ok)
+
+
+def _with_too_much(items: pl.DataFrame) -> pl.Series:
+    """The rows of which a line (price x quantity), or all lines together, exceed the limit.
+
+    In 64 bits without overflow: a price is compared with the limit divided by the quantity, and a
+    line that is larger counts as one of the limit and a bit.
+    """
+    limit = MAX_AMOUNT * PRICE_UNITS
+    quantity = pl.col("quantity").fill_null(1).clip(1, MAX_QUANTITY)
+    price = in_price_units(pl.col("price"))
+    line = pl.when(price <= limit // quantity).then(price * quantity).otherwise(limit + 1)
+    lines = items.filter(pl.col("price").is_not_null()).select("row", line.alias("line"))
+    return lines.group_by("row").agg(pl.col("line").sum()).filter(pl.col("line") > limit)["row"]
+
+
+def gap_frame(messages: Messages, limits: Limits, detail: str) -> pl.DataFrame:
+    """Rejects of messages that the transform cannot process, with what can be read of each."""
+    rejections = []
+    for place, value in enumerate(messages.values):
+        known = identity_of(value or b"", int(messages.logged_ms[place]), limits)
+        rejections.append((place, Rejection(Reason.TRANSFORM_GAP, None, detail, *known)))
+    return _reject_frame(messages, rejections)
 
 
 def _reject_frame(messages: Messages, rejections: list[tuple[int, Rejection]]) -> pl.DataFrame:
     rejections.sort(key=lambda rejection: rejection[0])
     places = np.array([place for place, _ in rejections], np.int64)
     whys = [why for _, why in rejections]
-    raws = [messages.values[place] for place in places.tolist()]
+    raws = [redact(messages.values[place]) for place in places.tolist()]
     logged_ms = messages.logged_ms[places]
     times = np.array(
         [at if why.ts_ms is None else why.ts_ms for at, why in zip(logged_ms, whys, strict=True)],

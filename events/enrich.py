@@ -9,6 +9,7 @@ import maxminddb
 import polars as pl
 
 from events.agents import BOT, UNKNOWN, Agent, Agents
+from events.identity import VisitorHash
 from events.places import country_of
 from events.traffic_source import CLICK_IDS, Causes, origin
 
@@ -18,16 +19,17 @@ MAX_UTM: Final = 256
 
 @dataclass(slots=True)
 class Enrichment:
-    """Lookup tables and bounded memories; the same answers whether warm or cold."""
+    """The visitor hash, lookup tables and bounded caches; the same answers, warm or cold."""
 
+    visitor_hash: VisitorHash
     agents: Agents = field(default_factory=Agents)
     countries: maxminddb.Reader | None = None
 
     @classmethod
-    def open(cls, country_file: Path | None = None) -> "Enrichment":
+    def open(cls, visitor_hash: VisitorHash, country_file: Path | None = None) -> "Enrichment":
         """With a MaxMind-format country file, or without one."""
         reader = maxminddb.open_database(country_file) if country_file else None
-        return cls(countries=reader)
+        return cls(visitor_hash, countries=reader)
 
 
 def split_url(frame: pl.DataFrame) -> pl.DataFrame:
@@ -112,10 +114,8 @@ def user_agents(frame: pl.DataFrame, agents: Agents) -> pl.DataFrame:
     comes from a server.
     """
     strings = frame.get_column("user_agent").drop_nulls().unique()
-    known = [agents.of(string) for string in strings.to_list()]
-    frame = frame.join(
-        _agent_frame(strings, known), on="user_agent", how="left", maintain_order="left"
-    )
+    known = _agent_frame(strings, agents.of(strings.to_list()))
+    frame = frame.join(known, on="user_agent", how="left", maintain_order="left")
     headless = pl.col("user_agent").is_null() & pl.col("url").is_not_null()
     device = pl.when(headless).then(pl.lit(BOT.device)).otherwise(pl.col("device"))
     return frame.with_columns(device.fill_null(UNKNOWN.device).alias("device")).with_columns(

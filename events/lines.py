@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
-import zstandard
+from backports import zstd
+
+from events.repeated_keys import first_of
 
 
 class _Keyed(msgspec.Struct):
@@ -20,7 +22,7 @@ _keyed = msgspec.json.Decoder(_Keyed).decode
 def key_of(line: bytes) -> bytes:
     """A message's key: its merchant, or nothing where it names none (it will be a reject)."""
     try:
-        return str(_keyed(line).merchant_id).encode()
+        return str(_keyed(first_of(line, b'"merchant_id"')).merchant_id).encode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b""
 
@@ -40,6 +42,6 @@ def opened(path: Path) -> IO[bytes]:
         case ".gz":
             return io.BufferedReader(gzip.GzipFile(path))
         case ".zst":
-            return io.BufferedReader(zstandard.open(path, "rb"))
+            return io.BufferedReader(zstd.ZstdFile(path))
         case _:
             return path.open("rb")

@@ -22,8 +22,12 @@ EXPONENTS: Final[dict[str, int]] = (
     | dict.fromkeys(_FOUR.split(), 4)
 )
 
-# Fifteen digits survive a JSON number's trip through a double: eleven before the point, four after.
-MAX_WHOLE_DIGITS: Final = 11
+MAX_WHOLE_DIGITS: Final = 11  # leading zeros included; longer ones are not read at all
+
+# One amount, one line (price x quantity) and the sum of an event's lines, in major units. With four
+# decimals at most, an event's amount and the sum of its lines are each up to 10^13 minor units, far
+# within 8 bytes.
+MAX_AMOUNT: Final = 10**9
 
 
 def to_decimal(minor: int, currency: str) -> str:

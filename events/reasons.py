@@ -23,5 +23,6 @@ class Reason(StrEnum):
     TOO_OLD = "too_old"
     IN_FUTURE = "in_future"
     UNKNOWN_FIELD = "unknown_field"  # over HTTP only: the topic's producers may add their own
+    NOT_ALLOWED = "not_allowed"  # over HTTP only: not by a public key
     MERCHANT_MISMATCH = "merchant_mismatch"  # over HTTP only
-    TRANSFORM_GAP = "transform_gap"  # our own fault: the database refused a row that we let pass
+    TRANSFORM_GAP = "transform_gap"  # our own fault: the transform or the database failed on it

@@ -6,10 +6,11 @@ own domain and payment hosts are no source. Channel: the first rule that matches
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 import tldextract
+
+from events.cache import BoundedCache, size_of
 
 CLICK_IDS: Final = {
     "gclid": "google",
@@ -89,21 +90,41 @@ class Causes(NamedTuple):
     own_host: str | None
 
 
-@lru_cache(maxsize=100_000)
+_CACHE_ENTRIES: Final = 100_000
+_CACHE_BYTES: Final = 32 << 20
+_domains: BoundedCache[str, str] = BoundedCache(_CACHE_ENTRIES, _CACHE_BYTES)
+_origins: BoundedCache[Causes, Origin] = BoundedCache(_CACHE_ENTRIES, _CACHE_BYTES)
+
+
 def registrable_domain(host: str) -> str:
     """example.co.uk of shop.example.co.uk; an address or a lone name is its own.
 
     Where the list of public suffixes knows none, the last label is one (its prevailing rule).
     """
+    domain = _domains.get(host)
+    if domain is None:
+        domain = _registrable_domain(host)
+        _domains.put(host, domain, size_of(host, domain))
+    return domain
+
+
+def _registrable_domain(host: str) -> str:
     known = _domain(host)
     if known.top_domain_under_public_suffix or known.ipv4 or known.ipv6:
         return known.top_domain_under_public_suffix or host
     return ".".join(host.split(".")[-2:])
 
 
-@lru_cache(maxsize=100_000)
 def origin(causes: Causes) -> Origin:
     """Source and channel of an event with these causes."""
+    decided = _origins.get(causes)
+    if decided is None:
+        decided = _origin(causes)
+        _origins.put(causes, decided, size_of(*causes, decided.source))
+    return decided
+
+
+def _origin(causes: Causes) -> Origin:
     referring = _referring_site(causes.referrer_host, causes.own_host)
     if causes.utm_source:
         source = causes.utm_source.lower()

@@ -6,23 +6,27 @@ A change of what these functions compute is a new LOGIC_VERSION and a reprocess.
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from events import enrich
+from events.amounts import minor_units
 from events.batch import UTC_MICROS, Messages, Processed
-from events.decode import decode
+from events.check import PUBLIC_KEY
+from events.decode import decode, gap_frame
 from events.enrich import Enrichment
-from events.identity import hashed, registers
+from events.identity import VisitorHash, registers
+from events.isolate import is_unexpected, isolated
 from events.limits import Limits
-from events.money import EXPONENTS
 
-LOGIC_VERSION: Final = 1
+LOGIC_VERSION: Final = 2
 Only = Callable[[pl.DataFrame], pl.Series]
 
 ROW_COLUMNS: Final = (
     "merchant_id ts event visitor visitor_register visitor_rank session event_id page source "
     "channel campaign utm_medium utm_term utm_content country device browser os is_bot "
-    "value_minor currency order_id counted units properties kafka_partition log_offset logged_at"
+    "value_minor currency order_id counted units properties kafka_partition log_offset logged_at "
+    "from_public_key"
 ).split()
 ITEM_COLUMNS: Final = (
     "merchant_id ts event product_id quantity price_minor currency is_bot counted "
@@ -35,10 +39,51 @@ def process(
 ) -> Processed:
     """Rows, items and rejects of a batch of messages; pure, and total over what they hold.
 
+    As a last resort a message that makes the transform raise becomes a `transform_gap` reject. An
+    error that a plain event meets too is not due to the messages, and is raised.
+
     Args:
         only: which events and rejects are wanted, by their `ts`, `merchant_id` and `log_offset`:
             a replay need not work out the others.
     """
+
+    def attempt(part: Messages) -> Processed:
+        return _process(part, limits, enrichment, only)
+
+    def give_up(part: Messages, error: str) -> Processed:
+        rejects = gap_frame(part, limits, f"the transform failed on it ({error})")
+        none = attempt(part.take(np.empty(0, np.int64)))
+        kept = rejects if only is None else rejects.filter(only(rejects))
+        return Processed(none.rows, none.items, kept)
+
+    try:
+        return attempt(messages)
+    except BaseException as error:
+        if not is_unexpected(error):
+            raise
+        attempt(_PLAIN)
+        return isolated(messages, error, attempt=attempt, give_up=give_up)
+
+
+# Uses every step of the transform: where this one fails, the fault is not in the messages.
+_PLAIN_EVENT: Final = (
+    b'{"merchant_id":1,"event":"purchase","timestamp":"2026-01-01T00:00:00Z","event_id":"e",'
+    b'"visitor_id":"v","session_id":"s","url":"https://shop.example/?utm_source=a%20b",'
+    b'"referrer":"https://a.example/","user_agent":"Mozilla/5.0","ip":"192.0.2.1",'
+    b'"value":"1.00","currency":"EUR","order_id":"o","properties":{"a":1},'
+    b'"items":[{"product_id":"p","price":"1.00"}]}'
+)
+_PLAIN: Final = Messages(
+    [_PLAIN_EVENT],
+    np.zeros(1, np.int32),
+    np.zeros(1, np.int64),
+    np.full(1, 1_767_225_600_000, np.int64),
+)
+
+
+def _process(
+    messages: Messages, limits: Limits, enrichment: Enrichment, only: Only | None
+) -> Processed:
     decoded = decode(messages, limits)
     frame = _with_places(decoded.events, messages)
     rejects = decoded.rejects
@@ -51,7 +96,7 @@ def process(
     frame = enrich.countries(frame, enrichment.countries)
     items = _items(frame)
     frame = _with_units(frame, items)
-    return Processed(_rows(frame), items.select(ITEM_COLUMNS), rejects)
+    return Processed(_rows(frame, enrichment.visitor_hash), items.select(ITEM_COLUMNS), rejects)
 
 
 def _with_places(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
@@ -63,16 +108,6 @@ def _with_places(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
         (pl.col("logged_ms") * 1000).cast(UTC_MICROS).alias("logged_at"),
         pl.lit(value=True).alias("counted"),
     )
-
-
-def minor_units(value: pl.Expr, currency: pl.Expr) -> pl.Expr:
-    """A decimal string as integer minor units of its currency."""
-    exponent = currency.replace_strict(EXPONENTS, default=None, return_dtype=pl.Int64)
-    parts = value.str.splitn(".", 2)
-    whole = parts.struct.field("field_0").cast(pl.Int64)
-    digits = parts.struct.field("field_1").fill_null("").str.pad_end(4, "0").str.slice(0, 4)
-    ten_thousandths = whole * 10_000 + digits.cast(pl.Int64)
-    return ten_thousandths // pl.lit(10, pl.Int64).pow(4 - exponent)
 
 
 def _items(frame: pl.DataFrame) -> pl.DataFrame:
@@ -112,11 +147,12 @@ def _with_units(frame: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rows(frame: pl.DataFrame) -> pl.DataFrame:
+def _rows(frame: pl.DataFrame, visitor_hash: VisitorHash) -> pl.DataFrame:
+    frame = visitor_hash.add(frame, "visitor_id", "visitor")
+    frame = visitor_hash.add(frame, "session_id", "session")
     frame = frame.with_columns(
-        hashed("visitor_id").alias("visitor"),
-        pl.when(pl.col("session_id") != "").then(hashed("session_id")).alias("session"),
         pl.col("utm_campaign").alias("campaign"),
+        pl.col("sent_by").eq_missing(pl.lit(PUBLIC_KEY)).alias("from_public_key"),
         minor_units(pl.col("value"), pl.col("currency")).alias("value_minor"),
     )
     register, rank = registers(frame.get_column("visitor").to_numpy())

@@ -26,7 +26,7 @@ def application() -> Any:
         environment.api_settings(),
         page_folders=quietly,
         draining_file=draining,
-        answers_dir=draining.parent / "answers",  # the server's own folder, new at each start
+        shared_dir=draining.parent / "shared",  # the server's own folder, new at each start
     )
     app = create_app(settings)
     collect_rarely()

@@ -15,6 +15,7 @@ import typer
 from confluent_kafka import KafkaException
 from rich.table import Table
 
+from db.installation import NotMigratedError
 from footfall.environment import Environment, EnvironmentMissingError, configure_logging
 from footfall.keys import keys, merchants
 from footfall.loop import keep_memory
@@ -52,7 +53,7 @@ def run_app(commands: typer.Typer) -> None:
     keep_memory()
     try:
         commands()
-    except (EnvironmentMissingError, PartMissingError) as error:
+    except (EnvironmentMissingError, NotMigratedError, PartMissingError) as error:
         progress.print(f"[red]footfall:[/red] {error}", highlight=False)
     except (OSError, asyncpg.PostgresError) as error:
         progress.print(f"[red]footfall:[/red] a database does not answer or refuses: {error}")
@@ -102,7 +103,16 @@ def migrate_command() -> None:
     def report(done: Migrated) -> None:
         progress.print(f"shard {done.shard}: {done.history} is at {done.revision}")
 
-    migrate(environment.need_shards(), partitions, report, max_age_days=environment.max_age_days)
+    try:
+        migrate(
+            environment.need_shards(),
+            partitions,
+            report,
+            max_age_days=environment.max_age_days,
+            visitor_hash_key=environment.visitor_hash_key,
+        )
+    except ValueError as error:
+        raise EnvironmentMissingError(str(error)) from error
 
 
 @app.command()
@@ -113,8 +123,7 @@ def ingest(
     ] = None,
 ) -> None:
     """Read the topic into the shards until stopped. Several may run: they share the work."""
-    from prometheus_client import start_http_server
-
+    from background.telemetry import serve_telemetry
     from ingester.pipeline import Pipeline
 
     configure_logging()
@@ -122,12 +131,13 @@ def ingest(
     settings = environment.ingest_settings()
     port = telemetry_port or environment.telemetry_port
 
-    def ready() -> None:
-        if port is not None:  # not before: that the port answers is how others know we are ready
-            start_http_server(port, environment.telemetry_host)
-        print(f"ingesting {settings.topic}", flush=True)  # noqa: T201 - the ready line
-
     async def run() -> None:
+        def ready() -> None:
+            if port is not None:  # not before: that it answers is how others know we are ready
+                host = environment.telemetry_host
+                serve_telemetry(port, host, lambda: pipeline.supervisor.health)
+            print(f"ingesting {settings.topic}", flush=True)  # noqa: T201 - the ready line
+
         pipeline = Pipeline(settings, ready=ready)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,13 +148,26 @@ def ingest(
 
 
 @app.command()
-def serve(workers: Annotated[int, typer.Option(help="Worker processes.")] = 1) -> None:
+def serve(
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    telemetry_port: Annotated[
+        int | None,
+        typer.Option(help="Serve Prometheus telemetry of all workers on this port."),
+    ] = None,
+) -> None:
     """Serve the API until stopped."""
     from footfall.serve import serve as run
 
     environment = Environment.read()
     environment.api_settings()
-    run(environment.api_host, environment.api_port, workers, environment.drain_seconds)
+    port = telemetry_port or environment.telemetry_port
+    run(
+        environment.api_host,
+        environment.api_port,
+        workers,
+        environment.drain_seconds,
+        (environment.telemetry_host, port) if port is not None else None,
+    )
 
 
 @app.command()
@@ -166,6 +189,10 @@ def load(
     ] = None,
 ) -> None:
     """Write a file's events to the topic, one a line; nothing of a CSV file that has errors."""
+    import zlib
+    from gzip import BadGzipFile
+
+    from backports.zstd import ZstdError
     from rich.markup import escape
 
     from footfall.mapping import MappingError, Source, find
@@ -187,10 +214,19 @@ def load(
             raise typer.Exit(1) from error
         messages = source.messages()
     writer = TopicWriter(bootstrap, environment.topic, environment.kafka_options)
-    with progress.status("loading …") as status:
-        count = load_messages(
-            messages, writer, lambda so_far: status.update(f"loading … {so_far:,}")
+    try:
+        with progress.status("loading …") as status:
+            count = load_messages(
+                messages, writer, lambda so_far: status.update(f"loading … {so_far:,}")
+            )
+    except (EOFError, zlib.error, ZstdError, BadGzipFile) as error:
+        writer.flush()
+        progress.print(
+            f"[red]footfall:[/red] {escape(str(file))} is damaged: {error}. "
+            f"{writer.acknowledged} events before the damage are in the topic.",
+            highlight=False,
         )
+        raise typer.Exit(1) from error
     output.print(f"{count} events acknowledged", highlight=False)
 
 

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from db.moves import open_moves
 from db.pools import READER_SETTINGS, open_pool
 from footfall.environment import Environment
+from footfall.topic import PRODUCER_MESSAGE_BYTES, message_bytes
 
 OLDEST_TIMESCALE = (2, 23)
 
@@ -53,12 +54,18 @@ def _broker(environment: Environment) -> Finding:
     if not environment.bootstrap:
         return Finding("log", well=False, advice="set FOOTFALL_KAFKA_BOOTSTRAP")
     settings = {"bootstrap.servers": environment.bootstrap, **environment.kafka_options}
+    admin = AdminClient({**settings, "log_level": 0})
     try:
-        topics = AdminClient({**settings, "log_level": 0}).list_topics(timeout=5).topics
+        topics = admin.list_topics(timeout=5).topics
+        if environment.topic not in topics:
+            advice = f"no topic {environment.topic}: footfall migrate"
+            return Finding("log", well=False, advice=advice)
+        most = message_bytes(admin, environment.topic)
     except KafkaException as error:
         return Finding("log", well=False, advice=f"no broker answers: {error}")
-    if environment.topic not in topics:
-        return Finding("log", well=False, advice=f"no topic {environment.topic}: footfall migrate")
+    if most < PRODUCER_MESSAGE_BYTES:
+        advice = f"the topic's max.message.bytes is {most}: large events go to dead-letters.jsonl"
+        return Finding("log", well=False, advice=f"{advice}; footfall migrate raises it")
     partitions = len(topics[environment.topic].partitions)
     return Finding("log", well=True, advice=f"{environment.topic}, {partitions} partitions")
 

@@ -4,13 +4,13 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from api.settings import ApiSettings
+from api.settings import ApiSettings, RateLimits
 from events.limits import Limits
 from ingester.settings import IngestSettings
 from reprocess.settings import ReprocessSettings
@@ -43,10 +43,14 @@ class Environment:
     country_file: Path | None
     trusted_proxies: tuple[str, ...]
     requests_per_minute: int
+    visitor_requests_per_minute: int
+    public_requests_per_minute: int
+    address_requests_per_minute: int
     drain_seconds: int
     cache_seconds: float
     raw_rows: int
     slice_messages: int
+    visitor_hash_key: bytes | None = field(repr=False)
 
     @classmethod
     def read(cls, given: Mapping[str, str] = os.environ) -> "Environment":
@@ -78,10 +82,18 @@ class Environment:
             country_file=Path(country) if country else None,
             trusted_proxies=tuple(given.get("FOOTFALL_TRUSTED_PROXIES", "").split()),
             requests_per_minute=_number(given, "FOOTFALL_REQUESTS_PER_MINUTE", 6000),
+            visitor_requests_per_minute=_number(given, "FOOTFALL_VISITOR_REQUESTS_PER_MINUTE", 600),
+            public_requests_per_minute=_number(
+                given, "FOOTFALL_PUBLIC_REQUESTS_PER_MINUTE", 60_000
+            ),
+            address_requests_per_minute=_number(
+                given, "FOOTFALL_ADDRESS_REQUESTS_PER_MINUTE", 60_000
+            ),
             drain_seconds=_number(given, "FOOTFALL_DRAIN_S", 0),
             cache_seconds=_number(given, "FOOTFALL_CACHE_MS", 2000) / 1000,
             raw_rows=_number(given, "FOOTFALL_RAW_ROWS", 20_000_000),
             slice_messages=_number(given, "FOOTFALL_SLICE_MESSAGES", 250_000),
+            visitor_hash_key=_key(given, "FOOTFALL_VISITOR_HASH_KEY"),
         )
 
     def need_shards(self) -> tuple[str, ...]:
@@ -162,7 +174,12 @@ class Environment:
             spool_dir=root / "spool" / str(self.api_port),
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),
-            requests_per_minute=self.requests_per_minute,
+            rate_limits=RateLimits(
+                of_key=self.requests_per_minute,
+                of_public_visitor=self.visitor_requests_per_minute,
+                of_public_key=self.public_requests_per_minute,
+                of_address=self.address_requests_per_minute,
+            ),
             cache_seconds=self.cache_seconds,
             raw_rows=self.raw_rows,
         )
@@ -174,6 +191,16 @@ def _number(given: Mapping[str, str], name: str, default: int) -> int:
         return int(text)
     except ValueError as error:
         raise EnvironmentMissingError(f"{name} must be a whole number, not {text!r}") from error
+
+
+def _key(given: Mapping[str, str], name: str) -> bytes | None:
+    text = given.get(name)
+    if not text:
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise EnvironmentMissingError(f"{name} must be 64 hexadecimal digits") from error
 
 
 def configure_logging() -> None:

@@ -1,6 +1,9 @@
 """`footfall merchants` and `footfall keys`: who may send and ask."""
 
+import getpass
 import json
+import socket
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -8,6 +11,7 @@ import typer
 from rich.table import Table
 
 from db import catalogue
+from db.installation import rotate_visitor_hash_key
 from db.origins import OriginError, checked_origins
 from db.pools import WRITER_SETTINGS, open_pool
 from footfall.environment import Environment
@@ -21,21 +25,68 @@ _EXPIRES: Final = "When it ends: 90d, 12h, or an RFC 3339 instant; never without
 _UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1)}
 
 
+PublicOrders = Annotated[
+    bool | None,
+    typer.Option(
+        "--public-orders/--no-public-orders",
+        help="Whether purchases and refunds may come by a public key, from a page.",
+    ),
+]
+PublicValueLimit = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=1_000_000_000,
+        help="The largest amount that may come by a public key, in major units.",
+    ),
+]
+
+
 @merchants.command("create")
 def create_merchant(
-    name: str, timezone: str = "UTC", currency: str = "EUR", as_json: Json = False
+    name: str,
+    timezone: str = "UTC",
+    currency: str = "EUR",
+    *,
+    public_orders: PublicOrders = True,
+    public_value_limit: PublicValueLimit = 10_000_000,
+    as_json: Json = False,
 ) -> None:
     """Add a shop."""
-    made = _with_catalogue(lambda pool: catalogue.create_merchant(pool, name, timezone, currency))
-    tell(
-        {
-            "merchant_id": made.merchant_id,
-            "name": made.name,
-            "timezone": made.timezone,
-            "currency": made.currency,
-        },
-        as_json=as_json,
+    made = _with_catalogue(
+        lambda pool: catalogue.create_merchant(
+            pool,
+            name,
+            timezone,
+            currency,
+            public_orders=public_orders is not False,
+            public_value_limit=public_value_limit or 0,
+        )
     )
+    tell(asdict(made), as_json=as_json)
+
+
+@merchants.command("set")
+def set_merchant(
+    merchant_id: int,
+    *,
+    public_orders: PublicOrders = None,
+    public_value_limit: PublicValueLimit = None,
+    as_json: Json = False,
+) -> None:
+    """Change what public keys may send for a shop; takes effect within a minute."""
+    made = _with_catalogue(
+        lambda pool: catalogue.set_merchant(
+            pool,
+            merchant_id,
+            public_orders=public_orders,
+            public_value_limit=public_value_limit,
+        )
+    )
+    if made is None:
+        progress.print(f"There is no merchant {merchant_id}.")
+        raise typer.Exit(1)
+    tell(asdict(made), as_json=as_json)
 
 
 @keys.command("create")
@@ -65,7 +116,9 @@ def create_key(
         raise typer.BadParameter(str(error)) from error
     until = _until(expires)
     number, key = _with_catalogue(
-        lambda pool: catalogue.create_key(pool, merchant, scopes, name, until, origins=origins)
+        lambda pool: catalogue.create_key(
+            pool, merchant, scopes, name, until, actor=_actor(), origins=origins
+        )
     )
     made = {"key": key, "key_id": number, "merchant_id": merchant, "scopes": scopes}
     made |= {"expires_at": until.isoformat() if until else None, "origins": origins}
@@ -84,7 +137,9 @@ def rotate_key(
     """Make a key that takes another's place. It is shown this once; the old one ends later."""
     until = _until(expires)
     made = _with_catalogue(
-        lambda pool: catalogue.rotate_key(pool, key_id, timedelta(hours=overlap), None, until)
+        lambda pool: catalogue.rotate_key(
+            pool, key_id, timedelta(hours=overlap), None, until, actor=_actor()
+        )
     )
     if made is None:
         progress.print(f"There is no valid key {key_id}.")
@@ -118,19 +173,52 @@ def list_keys(merchant: int | None = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(found, default=str))  # noqa: T201 - data for scripts
         return
-    table = Table("key_id", "merchant", "hint", "scopes", "expires", "revoked")
+    table = Table("key_id", "merchant", "hint", "scopes", "expires", "revoked", "last used")
     for key in found:
-        told = (key["key_id"], key["merchant_id"], key["hint"] + "…", ", ".join(key["scopes"]))
-        table.add_row(*(str(each) for each in (*told, key["expires_at"], key["revoked_at"])))
+        named = (key["key_id"], key["merchant_id"], key["hint"] + "…", ", ".join(key["scopes"]))
+        times = (key["expires_at"], key["revoked_at"], key["last_used_at"])
+        table.add_row(*(str(each) for each in (*named, *times)))
+    output.print(table)
+
+
+@keys.command("audit")
+def audit_keys(merchant: int | None = None, as_json: Json = False) -> None:
+    """Show who made, rotated and revoked which key, newest first."""
+    found = _with_catalogue(lambda pool: catalogue.key_audit(pool, merchant))
+    if as_json:
+        print(json.dumps(found, default=str))  # noqa: T201 - data for scripts
+        return
+    table = Table("at", "key_id", "merchant", "action", "actor", "detail")
+    for line in found:
+        table.add_row(*(str(line[name]) for name in found[0]))
     output.print(table)
 
 
 @keys.command("revoke")
-def revoke_key(key_id: int) -> None:
+def revoke_key(key_id: int, as_json: Json = False) -> None:
     """Revoke a key: it stops working within ten seconds."""
-    if not _with_catalogue(lambda pool: catalogue.revoke_key(pool, key_id)):
+    if not _with_catalogue(lambda pool: catalogue.revoke_key(pool, key_id, actor=_actor())):
         progress.print(f"There is no key {key_id}, or it was revoked before.")
         raise typer.Exit(1)
+    tell({"key_id": key_id, "revoked": True}, as_json=as_json)
+
+
+@keys.command("rotate-visitor-hash")
+def rotate_visitor_hash(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: Json = False
+) -> None:
+    """Replace the key that visitor ids are hashed with, after it leaked. Restart every ingester,
+    then run `footfall reprocess run` over all history: until it is through, a range that spans the
+    rotation counts a visitor once before it and once after it."""
+    if not yes:
+        typer.confirm("Every stored visitor hash becomes incomparable. Go on?", abort=True)
+    _with_catalogue(rotate_visitor_hash_key)
+    tell({"rotated": True, "next": "restart ingesters, then reprocess"}, as_json=as_json)
+
+
+def _actor() -> str:
+    """Who runs this command, for the audit trail."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _with_catalogue(work: Any) -> Any:

@@ -30,7 +30,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from zstandard import ZstdError
+from backports.zstd import ZstdError
 
 from events.check import EVENT_NAME, FIELDS, ORDER_EVENTS
 from events.lines import opened

@@ -11,9 +11,11 @@ import typer
 
 from db import runs
 from db.history import MovedAwayError
+from db.installation import visitor_hash_key
 from db.pools import REPLAY_SETTINGS, open_pools, shard_map
 from db.replacement import ReplacementError
 from events.enrich import Enrichment
+from events.identity import VisitorHash
 from events.transform import LOGIC_VERSION
 from footfall.environment import Environment, configure_logging
 from footfall.loop import run
@@ -64,11 +66,16 @@ def planned_of(settings: ReprocessSettings, asked: Asked, files: Files | None = 
         return in_loop(work())
 
 
-def logic_of(settings: ReprocessSettings) -> Logic:
-    """Today's logic, with its lookups open."""
+async def logic_of(settings: ReprocessSettings, catalogue: asyncpg.Pool) -> Logic:
+    """Today's logic, with its lookups open and the installation's visitor hash.
+
+    Raises:
+        NotMigratedError: the installation has no visitor hash key yet.
+    """
+    visitor_hash = VisitorHash(await visitor_hash_key(catalogue))
     return Logic(
         settings.limits,
-        Enrichment.open(settings.country_file),
+        Enrichment.open(visitor_hash, settings.country_file),
         timedelta(seconds=settings.dedupe_window_s),
     )
 

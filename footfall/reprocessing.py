@@ -279,7 +279,8 @@ async def _differing(settings: ReprocessSettings, planned: ReplayPlan, share: fl
     try:
         async with opened(settings) as (pools, _):
             with ProgressBar(math.ceil(planned.messages * share)) as bar:
-                work = Work(run, logic_of(settings), Pace(settings.messages_per_s, bar.read))
+                logic = await logic_of(settings, pools[0])
+                work = Work(run, logic, Pace(settings.messages_per_s, bar.read))
                 return await diff(pools, source, work, planned, share)
     finally:
         await source.close()
@@ -296,7 +297,8 @@ async def _carry_out(
         return FileSource(files.spool, files.told) if files else open_log(settings)
 
     with ProgressBar(messages) as bar:
-        work = Work(run, logic_of(settings), Pace(settings.messages_per_s, bar.read))
+        logic = await logic_of(settings, pools[0])
+        work = Work(run, logic, Pace(settings.messages_per_s, bar.read))
         return await carry_out(pools, settings, work, open_source, bar)
 
 

@@ -40,12 +40,22 @@ class _DrainingServer(MPServer):
         timer.start()
 
 
-def serve(host: str, port: int, workers: int, drain_s: float) -> None:
-    """Serve until stopped, and for `drain_s` seconds after SIGTERM."""
+def serve(
+    host: str, port: int, workers: int, drain_s: float, telemetry: tuple[str, int] | None
+) -> None:
+    """Serve until stopped, and for `drain_s` seconds after SIGTERM.
+
+    Args:
+        telemetry: host and port where the telemetry of all workers together is served.
+    """
     folders(say_to_stderr)  # workers find the files made
     with tempfile.TemporaryDirectory(prefix="footfall-serve-") as folder:
         file = Path(folder, "draining")
         os.environ[DRAINING] = str(file)
+        # Read by prometheus_client when it is first imported: by the workers, not before.
+        values = Path(folder, "telemetry")
+        values.mkdir()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(values)
         server = _DrainingServer(
             drain_s,
             file,
@@ -57,13 +67,14 @@ def serve(host: str, port: int, workers: int, drain_s: float) -> None:
             interface=Interfaces.ASGI,
             log_enabled=False,
         )
-        server.on_startup(
-            lambda: threading.Thread(target=_say_ready, args=(host, port), daemon=True).start()
+        started = threading.Thread(
+            target=_say_ready, args=(host, port, telemetry, values), daemon=True
         )
+        server.on_startup(started.start)
         server.serve()
 
 
-def _say_ready(host: str, port: int) -> None:
+def _say_ready(host: str, port: int, telemetry: tuple[str, int] | None, values: Path) -> None:
     """One line, once a worker answers: the server's own start comes before its workers'."""
     asked = f"http://{'127.0.0.1' if host in _ANY else host}:{port}/health/live"
     while True:
@@ -72,5 +83,31 @@ def _say_ready(host: str, port: int) -> None:
         except httpx.HTTPError:
             time.sleep(0.05)
         else:
+            if telemetry is not None:
+                _serve_telemetry(telemetry, values)
             print(f"serving http://{host}:{port}", flush=True)  # noqa: T201 - the ready line
             return
+
+
+def _serve_telemetry(where: tuple[str, int], values: Path) -> None:
+    """The telemetry of all workers, on a port of its own that no proxy hands on."""
+    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client.multiprocess import MultiProcessCollector
+    from prometheus_client.registry import Collector
+
+    class Workers(Collector):
+        """What the workers wrote; gauges of those that have died are left out."""
+
+        def __init__(self) -> None:
+            self._all = MultiProcessCollector(None, path=str(values))  # type: ignore[no-untyped-call]  # the library leaves it so
+
+        def collect(self) -> Any:
+            for file in values.glob("gauge_live*_*.db"):
+                if not Path("/proc", file.stem.rpartition("_")[2]).exists():
+                    file.unlink(missing_ok=True)
+            return self._all.collect()  # type: ignore[no-untyped-call]  # the library leaves it so
+
+    registry = CollectorRegistry()
+    registry.register(Workers())
+    host, port = where
+    start_http_server(port, host, registry)

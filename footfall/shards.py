@@ -193,7 +193,7 @@ async def _mover(settings: ReprocessSettings, pace: Pace, grace: float) -> Async
         yield Mover(
             settings,
             pools,
-            logic_of(settings),
+            await logic_of(settings, pools[0]),
             pace,
             grace,
             lambda text: progress.print(text, highlight=False),

@@ -5,17 +5,27 @@ from pathlib import Path
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 from confluent_kafka.cimpl import NewTopic
 
+from events.check import MAX_MESSAGE_BYTES
 from events.lines import key_of, lines_of
 
 YEAR_MS: Final = 366 * 86_400_000
 ANSWER_WITHIN_S: Final = 10.0
+# The broker's limit is on a batch, with its head and the keys: twice the largest event has room.
+TOPIC_MESSAGE_BYTES: Final = 2 * MAX_MESSAGE_BYTES
+PRODUCER_MESSAGE_BYTES: Final = MAX_MESSAGE_BYTES + (64 << 10)
 
 
 def ensure_topic(bootstrap: str, topic: str, partitions: int, options: dict[str, str]) -> int:
-    """Create the topic where it does not exist; its number of partitions.
+    """Create the topic where it does not exist; its number of partitions. One that exists is made
+    to take events of the largest size that the API accepts.
 
     Raises:
         KafkaException: the broker refuses or does not answer.
@@ -28,6 +38,7 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, options: dict[str,
             "retention.ms": str(YEAR_MS),
             "message.timestamp.type": "LogAppendTime",
             "cleanup.policy": "delete",
+            "max.message.bytes": str(TOPIC_MESSAGE_BYTES),
         },
     )
     for created in admin.create_topics([wanted]).values():
@@ -36,7 +47,31 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, options: dict[str,
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+            if message_bytes(admin, topic) < PRODUCER_MESSAGE_BYTES:
+                _raise_message_bytes(admin, topic)
     return len(admin.list_topics(topic, timeout=ANSWER_WITHIN_S).topics[topic].partitions)
+
+
+def message_bytes(admin: AdminClient, topic: str) -> int:
+    """The topic's `max.message.bytes`.
+
+    Raises:
+        KafkaException: the broker refuses or does not answer.
+    """
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    (asked,) = admin.describe_configs([resource], request_timeout=ANSWER_WITHIN_S).values()
+    return int(asked.result()["max.message.bytes"].value)
+
+
+def _raise_message_bytes(admin: AdminClient, topic: str) -> None:
+    change = ConfigEntry(
+        "max.message.bytes",
+        str(TOPIC_MESSAGE_BYTES),
+        incremental_operation=AlterConfigOpType.SET,
+    )
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[change])
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result()
 
 
 class TopicWriter:
@@ -60,6 +95,7 @@ class TopicWriter:
                 "linger.ms": 20,
                 "compression.type": "zstd",
                 "queue.buffering.max.messages": 200_000,
+                "message.max.bytes": PRODUCER_MESSAGE_BYTES,
                 "log_level": 2,  # what fails for good comes back as a delivery report
             }
         )

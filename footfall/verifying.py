@@ -124,7 +124,8 @@ async def _verified(settings: ReprocessSettings, plan: ReplayPlan, *, repair: bo
     async with opened(settings) as (pools, _):
         try:
             with ProgressBar(plan.messages) as bar:
-                work = Work(run, logic_of(settings), Pace(settings.messages_per_s, bar.read))
+                logic = await logic_of(settings, pools[0])
+                work = Work(run, logic, Pace(settings.messages_per_s, bar.read))
                 for planned in plan.planned:
                     pool = pools[planned.shard]
                     report.slices.append(await verify_slice(pool, source, work, planned))

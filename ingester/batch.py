@@ -1,6 +1,7 @@
 """The nouns of the pipeline."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import polars as pl
 
@@ -24,6 +25,12 @@ class Ready:
     processed: Processed
 
 
+# Stored purchases that lost their order to one of the batch.
+NOTHING_OVERTAKEN: Final = pl.DataFrame(
+    schema={"kafka_partition": pl.Int32, "ts": pl.Datetime("us", "UTC")}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What becomes of messages in the tables: every message is a row, a reject or a repeat."""
@@ -32,3 +39,4 @@ class Outcome:
     items: pl.DataFrame
     rejects: pl.DataFrame
     repeated: pl.DataFrame
+    overtaken: pl.DataFrame = field(default_factory=lambda: NOTHING_OVERTAKEN)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from operator import itemgetter, methodcaller
 from typing import Any, Final, TypeVar
 
@@ -34,6 +35,7 @@ from ingester.settings import IngestSettings
 log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 10_000
+AT_ONCE_BYTES: Final = 16 << 20  # asked for at a time, by the size of the messages before
 POLL_S: Final = 0.1
 ASSIGN_WITHIN_S: Final = 60.0
 _LOST: Final = frozenset(
@@ -74,6 +76,7 @@ class TopicReader:
         self._positions: dict[int, _Position] = {}
         self._unplaced: set[int] = set()  # assigned, but their shard has not said where to read on
         self._failed: BaseException | None = None
+        self._at_once = AT_ONCE
         self.on_assigned: Callable[[set[int]], None] = lambda _: None
         self.topic_id = ""
         common: dict[str, str | int | float | bool] = {
@@ -131,13 +134,17 @@ class TopicReader:
             AssignmentError: this consumer can no longer be trusted with its partitions.
         """
         messages: list[Message] = await self._on_thread(
-            lambda: self._consumer.consume(AT_ONCE, POLL_S)
+            partial(self._consumer.consume, self._at_once, POLL_S)
         )
         if self._failed is not None:
             raise AssignmentError("cannot take up partitions") from self._failed
         if any(map(_error, messages)):
             messages = await self._without_errors(messages)
-        return as_columns(messages)
+        taken = as_columns(messages)
+        if len(taken):
+            average = max(1, taken.size // len(taken))
+            self._at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // average))
+        return taken
 
     def batch(self, taken: Messages) -> Batch | None:
         """A batch of the messages whose partitions are still ours and that follow on.
@@ -158,7 +165,8 @@ class TopicReader:
             keep |= here
             end = int(taken.offsets[here].max()) + 1
             newest = int(taken.logged_ms[here].max())
-            logged_at = datetime.fromtimestamp(newest / 1000, UTC)
+            # A producer's clock may be ahead; nothing is fresher than now.
+            logged_at = min(datetime.fromtimestamp(newest / 1000, UTC), datetime.now(UTC))
             spans.append(Span(partition, position.next_offset, end, logged_at))
             position.next_offset = end
         if not spans:

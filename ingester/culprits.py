@@ -11,6 +11,7 @@ import polars as pl
 from db.copier import copy_rows
 from db.errors import kind_of
 from events.batch import Processed
+from events.privacy import redact
 from events.reasons import Reason
 from ingester.batch import Ready
 
@@ -60,7 +61,8 @@ def _raw(ready: Ready, culprits: pl.DataFrame) -> pl.DataFrame:
         "raw": messages.values,
     }
     schema = {"kafka_partition": pl.Int32, "raw": pl.Binary}
-    return pl.DataFrame(columns, schema_overrides=schema).join(culprits, on=_PLACE, how="semi")
+    found = pl.DataFrame(columns, schema_overrides=schema).join(culprits, on=_PLACE, how="semi")
+    return found.with_columns(pl.col("raw").map_elements(redact, return_dtype=pl.Binary))
 
 
 async def _culprits(pool: asyncpg.Pool, table: str, rows: pl.DataFrame) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from rbloom import Bloom
 
 from db.pools import Connection
 from events.batch import UTC_MICROS
-from events.identity import hashed
+from events.identity import fingerprint
 
 FILTER_KEYS: Final = 4_000_000
 FALSE_POSITIVES: Final = 0.01
@@ -102,7 +102,7 @@ class _Filter:
 def _keys(frame: pl.DataFrame) -> npt.NDArray[np.int64]:
     """One integer a row for its merchant, timestamp and event id."""
     ids: npt.NDArray[np.uint64] = (
-        frame.select(hashed("event_id")).to_series().to_numpy().view(np.uint64)
+        frame.select(fingerprint("event_id")).to_series().to_numpy().view(np.uint64)
     )
     times = frame.get_column("ts").dt.epoch("us").to_numpy().view(np.uint64)
     merchants = frame.get_column("merchant_id").to_numpy().view(np.uint64)

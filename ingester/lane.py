@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import asyncpg
@@ -25,15 +27,18 @@ RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 class Lane:
     """One shard's part of the pipeline."""
 
-    def __init__(self, shard: int, settings: IngestSettings, loader: Loader) -> None:
+    def __init__(
+        self, shard: int, settings: IngestSettings, loader: Loader, enrichment: Enrichment
+    ) -> None:
         self.shard = shard
         self.loader = loader
         self.pending: list[Messages] = []
+        self.pending_bytes = 0
         self.pending_since = 0.0
         self.paused: set[int] = set()
         self.lost: set[int] = set()
         self._settings = settings
-        self._enrichment = Enrichment.open(settings.country_file)
+        self._enrichment = enrichment
         self._gathered: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._ready: asyncio.Queue[Ready] = asyncio.Queue(1)
 
@@ -41,6 +46,25 @@ class Lane:
     def waiting(self) -> int:
         """How many messages are not yet in a batch."""
         return sum(map(len, self.pending))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a whole batch is waiting."""
+        settings = self._settings
+        return self.waiting >= settings.batch_messages or self.pending_bytes >= settings.batch_bytes
+
+    def add(self, messages: Messages) -> None:
+        """Keep messages for the next batch."""
+        if not self.pending:
+            self.pending_since = time.monotonic()
+        self.pending.append(messages)
+        self.pending_bytes += messages.size
+
+    def take(self) -> Messages:
+        """All that is waiting, which is not waiting any more."""
+        joined = Messages.joined(self.pending)
+        self.pending, self.pending_bytes = [], 0
+        return joined
 
     @property
     def has_room(self) -> bool:
@@ -54,6 +78,7 @@ class Lane:
             for part in self.pending
         ]
         self.pending = [part for part in kept if len(part)]
+        self.pending_bytes = sum(part.size for part in self.pending)
 
     def hand_in(self, batch: Batch) -> None:
         """Take a batch; only when there is room."""
@@ -63,22 +88,38 @@ class Lane:
         """Turn batches into rows, on a thread: polars leaves the interpreter free meanwhile."""
         while True:
             batch = await self._gathered.get()
-            processed = await asyncio.to_thread(
-                process,
-                batch.messages,
-                limits=self._settings.limits,
-                enrichment=self._enrichment,
-            )
-            await self._ready.put(Ready(batch, processed))
-            self._gathered.task_done()
+            try:
+                with self._read_again_if_it_fails(batch):
+                    processed = await asyncio.to_thread(
+                        process,
+                        batch.messages,
+                        limits=self._settings.limits,
+                        enrichment=self._enrichment,
+                    )
+                await self._ready.put(Ready(batch, processed))
+            finally:
+                self._gathered.task_done()
 
     async def load(self) -> None:
         """Commit batches in order, each until it is in."""
         while True:
             ready = await self._ready.get()
             began = time.monotonic()
-            self._note(await self._load_patiently(ready), time.monotonic() - began)
-            self._ready.task_done()
+            try:
+                with self._read_again_if_it_fails(ready.batch):
+                    loaded = await self._load_patiently(ready)
+                self._note(loaded, time.monotonic() - began)
+            finally:
+                self._ready.task_done()
+
+    @contextmanager
+    def _read_again_if_it_fails(self, batch: Batch) -> Iterator[None]:
+        """A batch that is dropped by an error is read again from where the shard stands."""
+        try:
+            yield
+        except Exception:
+            self.lost |= {span.partition for span in batch.spans}
+            raise
 
     async def drain(self) -> None:
         """Return once everything handed in is committed."""

@@ -8,7 +8,6 @@ rollup for good.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
 
 import asyncpg
 import polars as pl
@@ -23,18 +22,11 @@ from events.transform import LOGIC_VERSION
 from ingester.batch import Batch, Outcome, Ready
 from ingester.culprits import without_culprits
 from ingester.dedupe import RecentKeys, duplicates, without
+from ingester.order_claims import PLACE, claim_orders
 
 log = structlog.get_logger(__name__)
 
 Reach = Callable[[str], None]
-
-_FIRST_ORDERS: Final = """
-INSERT INTO first_order (merchant_id, order_id, ts, kafka_partition, log_offset)
-SELECT * FROM unnest($1::int8[], $2::text[], $3::timestamptz[], $4::int4[], $5::int8[])
-    ON CONFLICT (merchant_id, order_id) DO NOTHING
-RETURNING kafka_partition, log_offset
-"""
-_PLACE: Final = ["kafka_partition", "log_offset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +99,10 @@ class Loader:
     async def _settle(self, connection: Connection, processed: Processed) -> Outcome:
         """Decide what only the table can tell: repeats, and orders that were counted before."""
         rows, items, repeated = await self._without_repeats(connection, processed)
-        rows, items = await self._count_orders_once(connection, rows, items)
-        return Outcome(rows, items, processed.rejects, repeated)
+        claimed = await claim_orders(connection, rows)
+        if not claimed.uncounted.is_empty():
+            rows, items = (uncounted(part, claimed.uncounted) for part in (rows, items))
+        return Outcome(rows, items, processed.rejects, repeated, claimed.overtaken)
 
     async def _copy(self, connection: Connection, stored: Outcome) -> None:
         await copy_rows(connection, "events", stored.rows.sort(*ROW_ORDER))
@@ -121,30 +115,9 @@ class Loader:
     async def _without_repeats(
         self, connection: Connection, processed: Processed
     ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        rows = processed.rows.sort(_PLACE)
+        rows = processed.rows.sort(PLACE)
         places = await duplicates(connection, self.recent, rows)
         return without(places, rows, processed.items)
-
-    async def _count_orders_once(
-        self, connection: Connection, rows: pl.DataFrame, items: pl.DataFrame
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Mark the purchases whose order id was counted before, and their items."""
-        orders = rows.filter(pl.col("event") == "purchase").sort(_PLACE)
-        if orders.is_empty():
-            return rows, items
-        columns = ("merchant_id", "order_id", "ts", *_PLACE)
-        first = await connection.fetch(
-            _FIRST_ORDERS, *(orders.get_column(name).to_list() for name in columns)
-        )
-        if len(first) == orders.height:
-            return rows, items
-        counted = pl.DataFrame(
-            [tuple(row) for row in first],
-            schema={"kafka_partition": pl.Int32, "log_offset": pl.Int64},
-            orient="row",
-        )
-        again = orders.join(counted, on=_PLACE, how="anti")
-        return uncounted(rows, again), uncounted(items, again)
 
 
 def _only(processed: Processed, partitions: set[int]) -> Processed:
@@ -156,8 +129,8 @@ def _only(processed: Processed, partitions: set[int]) -> Processed:
 
 def uncounted(rows: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     """Rows or items, those at the places of `again` marked as not counted."""
-    mark = again.select(*_PLACE, pl.lit(value=False).alias("_counted"))
-    marked = rows.join(mark, on=_PLACE, how="left", maintain_order="left")
+    mark = again.select(*PLACE, pl.lit(value=False).alias("_counted"))
+    marked = rows.join(mark, on=PLACE, how="left", maintain_order="left")
     return marked.with_columns(
         pl.col("_counted").fill_null(pl.col("counted")).alias("counted")
     ).drop("_counted")
@@ -171,6 +144,8 @@ def days_of(rows: pl.DataFrame) -> list[tuple[int, date]]:
 def _line(batch: Batch, span: Span, stored: Outcome) -> LedgerLine:
     here = pl.col("kafka_partition") == span.partition
     times = stored.rows.filter(here).get_column("ts")
+    # A rollup is refreshed where batches changed rows: also where a purchase lost its order.
+    changed = pl.concat([times, stored.overtaken.filter(here).get_column("ts")])
     rejects, repeated = stored.rejects.filter(here), stored.repeated.filter(here)
     all_times = pl.concat([times, rejects.get_column("ts"), repeated.get_column("ts")])
     places = batch.messages.partitions == span.partition
@@ -182,8 +157,8 @@ def _line(batch: Batch, span: Span, stored: Outcome) -> LedgerLine:
         item_rows=stored.items.filter(here).height,
         rejects=rejects.height,
         duplicates=repeated.height,
-        min_ts=_moment(times.min()),
-        max_ts=_moment(times.max()),
+        min_ts=_moment(changed.min()),
+        max_ts=_moment(changed.max()),
         min_logged_at=datetime.fromtimestamp(first_ms / 1000, UTC),
         first_ts=_moment(all_times.min()),
         last_ts=_moment(all_times.max()),

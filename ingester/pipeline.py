@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -15,13 +16,17 @@ import numpy as np
 import structlog
 from confluent_kafka import KafkaException
 
+from background.supervisor import Supervisor
 from db import ledger
 from db.errors import kind_of
+from db.installation import visitor_hash_key
 from db.pools import INGEST_SETTINGS, open_pools
 from db.refresh import refresh_late
 from events.batch import Messages
+from events.enrich import Enrichment
+from events.identity import VisitorHash
 from ingester import telemetry
-from ingester.consume import TopicReader
+from ingester.consume import AssignmentError, TopicReader
 from ingester.lane import Lane
 from ingester.load import Loader, Reach
 from ingester.placement import Placement
@@ -53,6 +58,7 @@ class Pipeline:
         self._say_ready = ready
         self._reach = reach
         self._stopping = asyncio.Event()
+        self.supervisor = Supervisor((HaltedError, AssignmentError, KafkaException))
 
     def stop(self) -> None:
         """End in order: commit what was read, leave the group."""
@@ -61,9 +67,12 @@ class Pipeline:
     async def run(self) -> None:
         """Run until stopped.
 
+        Background tasks that fail are started again; what they dropped is read again from where
+        the shards stand.
+
         Raises:
             HaltedError: the topic was re-created.
-            Exception: whatever ends a lane; the process should start afresh.
+            AssignmentError, KafkaException: the consumer cannot be trusted; start afresh.
         """
         settings = self._settings
         pools = await open_pools(settings.shards, INGEST_SETTINGS, size=4)
@@ -75,38 +84,56 @@ class Pipeline:
         try:
             await reader.open()
             window = timedelta(seconds=settings.dedupe_window_s)
+            visitor_hash = VisitorHash(await visitor_hash_key(pools[0]))
             lanes = [
-                Lane(number, settings, Loader(pool, reader.topic_id, window, self._reach))
+                Lane(
+                    number,
+                    settings,
+                    Loader(pool, reader.topic_id, window, self._reach),
+                    Enrichment.open(visitor_hash, settings.country_file),
+                )
                 for number, pool in enumerate(pools)
             ]
             reader.on_assigned = lambda gained: self._take_up(lanes, gained)
-            work = [lane.process() for lane in lanes] + [lane.load() for lane in lanes]
-            work += [self._refresh(pool) for pool in pools]
-            work += [self._watch(shard, pool) for shard, pool in enumerate(pools)]
-            work += [self._heartbeat(reader), self._watch_topic(reader), self._watch_map()]
-            self._say_ready()
-            await self._until_stopped(reader, lanes, [asyncio.create_task(each) for each in work])
+            async with self.supervisor:
+                self._start(reader, lanes)
+                self._say_ready()
+                await self._until_stopped(lanes)
         finally:
             await reader.close()
             for pool in pools:
                 pool.terminate()
 
-    async def _until_stopped(
-        self, reader: TopicReader, lanes: Sequence[Lane], workers: list[asyncio.Task[None]]
-    ) -> None:
-        reading = asyncio.create_task(self._read(reader, lanes))
+    def _start(self, reader: TopicReader, lanes: Sequence[Lane]) -> None:
+        """Start every background task, each under a name of its own."""
+        start = self.supervisor.start
+        for lane, pool in zip(lanes, self._pools, strict=True):
+            start(f"process_{lane.shard}", lane.process)
+            start(f"load_{lane.shard}", lane.load)
+            start(f"refresh_{lane.shard}", partial(self._refresh, pool))
+            start(f"shard_watch_{lane.shard}", partial(self._watch, lane.shard, pool))
+        start("heartbeat", partial(self._heartbeat, reader))
+        start("topic_check", partial(self._watch_topic, reader))
+        start("map_check", self._watch_map)
+        start("read", partial(self._read, reader, lanes))
+
+    async def _until_stopped(self, lanes: Sequence[Lane]) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        failing = asyncio.create_task(self.supervisor.wait())
         try:
-            done, _ = await asyncio.wait([reading, *workers], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                failing.result()
             draining = [asyncio.create_task(lane.drain()) for lane in lanes]
             await asyncio.wait(draining, timeout=30)
         finally:
-            for task in (reading, *workers):
+            for task in (stopping, failing):
                 task.cancel()
-            await asyncio.gather(reading, *workers, return_exceptions=True)
+            await asyncio.gather(stopping, failing, return_exceptions=True)
 
     async def _read(self, reader: TopicReader, lanes: Sequence[Lane]) -> None:
+        # What an error dropped between the consumer and a lane is read again.
+        self._astray |= reader.partitions
         while not self._stopping.is_set():
             messages = await reader.read()
             self._reach("after_consume")
@@ -115,6 +142,7 @@ class Pipeline:
             await self._take_back(reader, lanes)
             for lane in lanes:
                 await self._send_on(reader, lane)
+        await asyncio.Event().wait()  # what was read is drained; nothing more is asked for
 
     def _gather(self, messages: Messages, lanes: Sequence[Lane]) -> None:
         shards = self._placement.shards_of(messages.partitions)
@@ -122,9 +150,7 @@ class Pipeline:
             here = shards == lane.shard
             if not here.any():
                 continue
-            if not lane.pending:
-                lane.pending_since = time.monotonic()
-            lane.pending.append(messages if here.all() else messages.take(np.flatnonzero(here)))
+            lane.add(messages if here.all() else messages.take(np.flatnonzero(here)))
 
     async def _take_back(self, reader: TopicReader, lanes: Sequence[Lane]) -> None:
         """Read on from where the shards stand, where another moved the fence or the partition.
@@ -154,17 +180,13 @@ class Pipeline:
             log.warning("cannot_take_up", partitions=sorted(lost), error=repr(error))
 
     async def _send_on(self, reader: TopicReader, lane: Lane) -> None:
-        settings = self._settings
-        waiting = lane.waiting
-        ripe = waiting >= settings.batch_messages or (
-            waiting and time.monotonic() - lane.pending_since >= settings.batch_age_s
-        )
+        age = time.monotonic() - lane.pending_since
+        ripe = lane.is_full or (lane.pending and age >= self._settings.batch_age_s)
         if ripe and lane.has_room:
-            batch = reader.batch(Messages.joined(lane.pending))
-            lane.pending = []
+            batch = reader.batch(lane.take())
             if batch is not None:
                 lane.hand_in(batch)
-        elif waiting >= settings.batch_messages:
+        elif lane.is_full:
             running = self._placement.here(reader.partitions - lane.paused, lane.shard)
             if running:
                 await reader.pause(running)

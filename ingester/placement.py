@@ -70,7 +70,8 @@ class Placement:
 
     def shards_of(self, partitions: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """The shard of each message's partition, or NOWHERE."""
-        return self._shards[partitions]
+        known = partitions < len(self._shards)
+        return np.where(known, self._shards[np.where(known, partitions, 0)], NOWHERE)
 
     def here(self, partitions: Iterable[int], shard: int) -> set[int]:
         """Those that are written to a shard now."""
@@ -103,6 +104,8 @@ class Placement:
                 log.warning("shard_away", shard=shard, partitions=sorted(here), error=repr(error))
         for partition in low:
             shard = self._map.get(partition, NOWHERE)
+            if shard == NOWHERE:
+                log.error("partition_unmapped", partition=partition, advice=_MIGRATE)
             if shard >= len(self._pools):
                 log.error("shard_unknown", partition=partition, shard=shard, advice=_APPEND)
         return held
@@ -118,4 +121,5 @@ async def _answers(pool: asyncpg.Pool) -> bool:
     return True
 
 
+_MIGRATE: Final = "the topic has a partition that no shard is mapped to: run `footfall migrate`"
 _APPEND: Final = "FOOTFALL_SHARDS names fewer shards: append the new one and start again"

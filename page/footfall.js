@@ -25,7 +25,7 @@
     queue = events.filter((event) => Date.now() - event.timestamp < 10 * MINUTE).slice(-100);
     save(OF_TAB, queue);
   };
-  let visit = {}, failures = 0, sending, timer, seen, referrer = doc.referrer;
+  let visit = {}, failures = 0, alone = 0, sending, timer, seen, referrer = doc.referrer;
 
   const track = (event, fields = {}) => {
     const now = Date.now();
@@ -48,15 +48,17 @@
     failures || send();
   };
 
+  // Half of a surrogate pair, where a text was cut within an emoji, is no JSON for a server: it is left out.
+  const json = (events) => JSON.stringify(events, (_, text) => text?.big ? text.replace(/\p{Cs}/gu, "") : text);
   const post = (events) => fetch(address, {
-    method: "POST", body: JSON.stringify(events), headers: { "Content-Type": "text/plain" },
+    method: "POST", body: json(events), headers: { "Content-Type": "text/plain" },
     credentials: "omit", keepalive: true,
   });
   const send = async () => {
     keep(queue);
     if (sending || !queue.length) return;
     clearTimeout(timer);
-    sending = queue.slice(0, MOST);
+    sending = queue.slice(0, alone ? 1 : MOST);
     let wait = 0;
     try {
       const answer = await post(sending);
@@ -64,8 +66,13 @@
       if (answer.status == 429 || answer.status > 499) throw 0;
       const said = await answer.json();
       if (!answer.ok || said.rejected.length) console.warn("footfall", said);
-      keep(queue.filter((event) => !sending.includes(event)));
       failures = 0;
+      // A batch that is refused as a whole is sent again one by one: one event costs no other.
+      if (!answer.ok && sending[1]) alone = MOST;
+      else {
+        alone && alone--;
+        keep(queue.filter((event) => !sending.includes(event)));
+      }
     } catch {
       wait = Math.max(wait * 1e3, Math.min(MINUTE, 500 * 2 ** ++failures));
     }
@@ -76,7 +83,7 @@
   const leave = () => {
     const last = queue.slice(-MOST);
     if (doc.visibilityState == "hidden" && last.length)
-      nav.sendBeacon?.(address, JSON.stringify(last)) || post(last).catch(() => { });
+      nav.sendBeacon?.(address, json(last)) || post(last).catch(() => { });
   };
 
   const view = () => {

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
+from backports import zstd
 
 from db.history import Offsets
 from events.batch import Messages
@@ -122,11 +122,14 @@ class _Foot(msgspec.Struct):
     footfall_archive_messages: int
 
 
+_CHECKED: Final[dict[int, int]] = {zstd.CompressionParameter.checksum_flag: 1}
+
+
 class LinesWriter:
     """JSON lines: a head, a line a message, a foot."""
 
     def __init__(self, path: Path, origin: Origin) -> None:
-        self._file = zstandard.open(path, "wb", cctx=zstandard.ZstdCompressor(write_checksum=True))
+        self._file = zstd.ZstdFile(path, "wb", options=_CHECKED)
         self._encode = msgspec.json.Encoder()
         self._file.write(self._encode.encode(_Head(origin)) + b"\n")
         self._count = 0
@@ -173,7 +176,7 @@ def origin_of(path: Path) -> Origin | None:
                 raise BrokenArchiveError(f"{path}: a Parquet file, but not of `footfall archive`")
             return msgspec.json.decode(found, type=Origin)
         first = next(lines_of(path), b"")
-    except (OSError, EOFError, zstandard.ZstdError, pa.ArrowException) as error:
+    except (OSError, EOFError, zstd.ZstdError, pa.ArrowException) as error:
         raise BrokenArchiveError(f"{path}: {error}") from error
     try:
         return msgspec.json.decode(first, type=_Head).footfall_archive
@@ -213,8 +216,8 @@ def _read_lines(path: Path) -> Iterator[Kept]:
     held: list[_Line] = []
     count, total = 0, None
     lines = lines_of(path)
-    next(lines, None)  # the head
     try:
+        next(lines, None)  # the head
         for line in lines:
             if line.startswith(b'{"footfall_archive_messages"'):
                 total = msgspec.json.decode(line, type=_Foot).footfall_archive_messages
@@ -224,7 +227,7 @@ def _read_lines(path: Path) -> Iterator[Kept]:
                 count += len(held)
                 yield _from_lines(held)
                 held = []
-    except (msgspec.DecodeError, UnicodeDecodeError, zstandard.ZstdError, ValueError) as error:
+    except (msgspec.DecodeError, zstd.ZstdError, OSError, EOFError, ValueError) as error:
         raise BrokenArchiveError(f"{path}: {error}") from error
     if held:
         count += len(held)

@@ -19,7 +19,9 @@ from reprocess.archive_files import Kept
 
 T = TypeVar("T")
 AT_ONCE: Final = 10_000
+AT_ONCE_BYTES: Final = 16 << 20  # asked for at a time, by the size of the messages before
 BATCH: Final = 50_000
+BATCH_BYTES: Final = 32 << 20
 SILENT_S: Final = 60.0
 _error: Final = methodcaller("error")
 _key: Final = methodcaller("key")
@@ -31,6 +33,7 @@ class LogSource:
 
     def __init__(self, bootstrap: str, topic: str, options: dict[str, str]) -> None:
         self._topic = topic
+        self._at_once = AT_ONCE
         self._next: tuple[int, int] | None = None  # the place that comes without a seek
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay")
         self._consumer = Consumer(
@@ -70,7 +73,7 @@ class LogSource:
     async def read(
         self, partition: int, ranges: Sequence[Offsets], *, more: bool = False
     ) -> AsyncIterator[Messages]:
-        """Every message of these ranges, in order, in batches of about 50,000.
+        """Every message of these ranges, in order, in batches of about 50,000 or 32 MiB.
 
         Args:
             more: whether what follows the last of them is asked for next.
@@ -95,12 +98,14 @@ class LogSource:
         self, partition: int, ranges: Sequence[Offsets]
     ) -> AsyncIterator[list[Message]]:
         held: list[Message] = []
+        size = 0
         for start, end in ranges:
             async for part in self._range(partition, start, end):
                 held += part
-                if len(held) >= BATCH:
+                size += sum(map(len, part))
+                if len(held) >= BATCH or size >= BATCH_BYTES:
                     yield held
-                    held = []
+                    held, size = [], 0
         if held:
             yield held
 
@@ -111,7 +116,7 @@ class LogSource:
         silent, at = 0.0, start
         while at < end:
             # No more than there are: the client would wait for the rest.
-            count = min(AT_ONCE, end - at)
+            count = min(self._at_once, end - at)
             messages: list[Message] = await self._on_thread(
                 partial(self._consumer.consume, count, 0.5)
             )
@@ -120,6 +125,8 @@ class LogSource:
             if silent >= SILENT_S:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             if good:
+                average = max(1, sum(map(len, good)) // len(good))
+                self._at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // average))
                 at = _offset(good[-1]) + 1
                 yield good if at <= end else [each for each in good if _offset(each) < end]
             if at_end and not goes_on:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from db.standing import Rows
-from events.identity import hashed
+from events.identity import fingerprint
 from reprocess.compare import Difference
 from reprocess.sums import saturated_sum
 
@@ -43,7 +43,7 @@ def proof(events: pl.DataFrame) -> Proof:
     line = pl.concat_str(
         [part.cast(pl.String).fill_null(_NULL) for part in whole], separator=_BETWEEN
     )
-    hashes = events.select(line.alias("line")).select(hashed("line")).to_series().to_numpy()
+    hashes = events.select(line.alias("line")).select(fingerprint("line")).to_series().to_numpy()
     return Proof(events.height, f"{int(np.add.reduce(hashes.view(np.uint64))):x}")
 
 

@@ -13,20 +13,20 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import polars as pl
-import zstandard
+from backports import zstd
 
 from db.history import Offsets
 from db.placement import murmur2
 from events.batch import Messages
 from events.decode import decode
-from events.limits import Limits
+from events.limits import EARLIEST_LOG_MS, Limits
 from events.lines import key_of, lines_of
 from reprocess.archive_files import Origin, origin_of, read_archive
 from reprocess.plan import FileHolds
 from reprocess.spool import BATCH, Longs, Spool
 from reprocess.topic_log import RefusedError
 
-UNKNOWN: Final = -(2**41)  # a time that no line tells, epoch milliseconds
+UNKNOWN: Final = EARLIEST_LOG_MS  # the time of a line that tells none, epoch milliseconds
 _ANY_TIME: Final = Limits(max_age_days=10**6, max_ahead_s=10**10)
 _PIECE: Final = 1 << 20
 _YEAR_9999: Final = 253_402_300_799_000
@@ -141,7 +141,7 @@ class _Reading:
                 self.lines += len(messages)
                 kept += self._take(messages, ms, merchants, nth)
                 self.tick(len(messages))
-        except (OSError, EOFError, zstandard.ZstdError) as error:
+        except (OSError, EOFError, zstd.ZstdError) as error:
             raise RefusedError(f"{path}: {error}") from error
         kind = "archive" if is_archive else "service log"
         times = (_moment(first), _moment(last)) if count else (None, None)

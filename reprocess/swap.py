@@ -195,12 +195,12 @@ def _offsets_of(outcome: Outcome) -> Places:
 async def _count_orders_once(
     connection: Connection, scope: Scope, old: pl.DataFrame, outcome: Outcome
 ) -> tuple[Outcome, Verdict]:
-    """Each order's first purchase in the log alone counts."""
+    """One purchase of each order counts: `db.orders` says which."""
     purchases = outcome.rows.filter(pl.col("event") == "purchase").sort("log_offset")
     held, new = _claims(old), _claims(purchases)
     firsts = await orders.firsts_of(connection, [*held, *new])
     inside = {order: firsts[order] for order in held if firsts.get(order) in held[order]}
-    lost = [order for order, claim in inside.items() if new.get(order, [None])[0] != claim]
+    lost = [order for order, claim in inside.items() if _is_lost(claim, new.get(order, []))]
     others = await orders.others_of(connection, scope.partition, lost, places_of(old).tolist())
     verdict = orders.decide(inside, new, firsts, others)
     if verdict.uncounted:
@@ -210,13 +210,19 @@ async def _count_orders_once(
     return outcome, verdict
 
 
+def _is_lost(first: Claim, claims: list[Claim]) -> bool:
+    """Whether the purchase that counted is no longer surely the best of its order."""
+    winner = orders.best(claims)
+    return winner != first or winner is None or winner.precedence > first.precedence
+
+
 def _claims(events: pl.DataFrame) -> dict[Order, list[Claim]]:
     """The purchases among events, those of an order in the events' order."""
     with_order = (pl.col("event") == "purchase") & pl.col("order_id").is_not_null()
     found: dict[Order, list[Claim]] = {}
-    columns = ("merchant_id", "order_id", "log_offset", "ts")
-    for merchant, order, offset, ts in events.filter(with_order).select(columns).iter_rows():
-        found.setdefault((merchant, order), []).append(Claim(offset, ts))
+    columns = ("merchant_id", "order_id", "log_offset", "ts", orders.PRECEDENCE)
+    for merchant, order, *claim in events.filter(with_order).select(columns).iter_rows():
+        found.setdefault((merchant, order), []).append(Claim(*claim))
     return found
 
 

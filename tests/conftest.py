@@ -11,6 +11,7 @@ import pytest
 from db.migrate import migrate
 from footfall.topic import TopicWriter, ensure_topic
 from tests import servers
+from tests.keys import VISITOR_HASH_KEY
 
 PARTITIONS = 4
 
@@ -26,7 +27,7 @@ def bootstrap() -> Iterator[str]:
 def shards() -> Iterator[list[str]]:
     """Two migrated databases; partitions are mapped to them round robin."""
     with servers.shards(2) as dsns:
-        migrate(dsns, PARTITIONS)
+        migrate(dsns, PARTITIONS, visitor_hash_key=VISITOR_HASH_KEY)
         yield dsns
 
 

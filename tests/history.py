@@ -16,6 +16,7 @@ from db.tables import shard
 from footfall.topic import ensure_topic
 from tests import servers, warm
 from tests.conftest import PARTITIONS, World
+from tests.keys import VISITOR_HASH_KEY
 from tests.processes import footfall, script, wait_until
 
 BUGGY = Path(__file__).with_name("acceptance") / "ingester_with_a_bug.py"
@@ -27,7 +28,7 @@ def own_world(bootstrap: str, topic: str, shards: int = 1) -> Iterator[World]:
     """A topic and databases that nothing else uses."""
     ensure_topic(bootstrap, topic, PARTITIONS, {})
     with servers.shards(shards) as dsns:
-        migrate(dsns, PARTITIONS)
+        migrate(dsns, PARTITIONS, visitor_hash_key=VISITOR_HASH_KEY)
         yield World(bootstrap, topic, dsns)
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from events.agents import parse
 from events.check import Event, check
 from events.limits import Limits
+from events.privacy import redact
 
 WINDOW_MS = 900_000
 Place = tuple[int, int]  # partition, offset
@@ -85,7 +87,7 @@ def truth(bootstrap: str, topic: str, limits: Limits | None = None) -> Truth:
     """Recompute everything from the log."""
     found = Truth()
     seen: dict[tuple[Any, ...], int] = {}
-    orders: set[tuple[int | None, str]] = set()
+    orders: dict[tuple[int | None, str], tuple[int, Place]] = {}
     for partition, offset, logged_ms, value in read_log(bootstrap, topic):
         place = (partition, offset)
         found.ends[partition] = offset + 1
@@ -106,10 +108,18 @@ def truth(bootstrap: str, topic: str, limits: Limits | None = None) -> Truth:
         found.rows[place] = verdict
         if verdict.event == "purchase":
             order = (verdict.merchant_id, str(verdict.order_id))
-            if order not in orders:
-                orders.add(order)
-                found.counted_orders.add(place)
+            claim = (_precedence(verdict), place)
+            if order not in orders or claim[0] < orders[order][0]:
+                orders[order] = claim
+    found.counted_orders = {place for _, place in orders.values()}
     return found
+
+
+def _precedence(event: Event) -> int:
+    """A server's purchase comes before a public key's, a person's before a bot's."""
+    agent = event.user_agent
+    bot = event.url is not None if agent is None else parse(str(agent)).device == "bot"
+    return 2 * int(bot) + int(event.sent_by == "public_key")
 
 
 def differences(wanted: Truth, dsns: list[str], topic: str, merchants: list[int]) -> list[str]:
@@ -149,7 +159,7 @@ def differences(wanted: Truth, dsns: list[str], topic: str, merchants: list[int]
     }
     wrong += _unlike("rows", wanted_rows, rows)
     wrong += _unlike(
-        "rejects", {p: (why, wanted.raws[p]) for p, why in wanted.rejects.items()}, rejects
+        "rejects", {p: (why, redact(wanted.raws[p])) for p, why in wanted.rejects.items()}, rejects
     )
     wrong += _unlike("duplicates", dict.fromkeys(wanted.duplicates), dict.fromkeys(duplicates))
     wrong += _unlike("next offsets", wanted.ends, {p: e for p, e in ends.items() if e})

@@ -81,6 +81,11 @@ class Service:
             headers = {"Authorization": f"Bearer {key}", **headers}
         return httpx.request(method, self.url + path, headers=headers, timeout=60, **how)
 
+    def telemetry(self) -> str:
+        """What Prometheus reads, of all workers."""
+        port = self.environment["FOOTFALL_TELEMETRY_PORT"]
+        return httpx.get(f"http://127.0.0.1:{port}/metrics").raise_for_status().text
+
     def send(self, merchant: int, *events: dict[str, Any]) -> None:
         """Events that must all be accepted."""
         sent = self.call("POST", "/v1/events", key=self.key(merchant), json=list(events))
@@ -124,7 +129,9 @@ def serving(
     """An API of this world, with more of the environment where it is given."""
     port = port or free_port()
     own = {**world.environment, "FOOTFALL_API_PORT": str(port), "FOOTFALL_DATA_DIR": str(data_dir)}
-    own |= {"FOOTFALL_REQUESTS_PER_MINUTE": "1000000", **(more or {})}
+    limits = ("REQUESTS", "ADDRESS_REQUESTS", "VISITOR_REQUESTS")
+    own |= {f"FOOTFALL_{name}_PER_MINUTE": "1000000" for name in limits} | (more or {})
+    own |= {"FOOTFALL_TELEMETRY_PORT": str(free_port())}
     with footfall("serve", "--workers", str(workers), environment=own) as process:
         process.wait_for("serving")
         url = f"http://127.0.0.1:{port}"

@@ -6,11 +6,10 @@ that an answer then claims to be fresh as of is the polled one, never a later.
 """
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import asyncpg
 import structlog
@@ -47,10 +46,16 @@ WITH since AS (SELECT * FROM unnest($1::int4[], $2::int8[]) AS since (kafka_part
                   WHERE log_offset >= first AND (SELECT rows FROM batch) <= $3
                     AND ts >= (SELECT low FROM batch) AND ts <= (SELECT high FROM batch)
                     AND logged_at >= (SELECT logged FROM batch)
-                  GROUP BY merchant_id)
+                  GROUP BY merchant_id),
+     -- A purchase that lost its order changed a day that may be over.
+     told AS (SELECT merchant_id, bool_or(late) AS late
+                FROM (TABLE changed UNION ALL
+                      SELECT merchant_id, true FROM overtaken_order JOIN since
+                       USING (kafka_partition) WHERE overtaken_by >= first) AS both
+               GROUP BY merchant_id)
 SELECT now() AS seen_at, (SELECT rows FROM batch)::int8 AS rows,
        array_agg(merchant_id) AS merchants, array_agg(late) AS late
-  FROM changed
+  FROM told
 """
 
 
@@ -88,17 +93,6 @@ class Changes:
     _all_changed: tuple[float, datetime] | None = None
     _elsewhere_at: float = 0.0
     _polled: float = -1e9
-    _task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._watch())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     def stand(self, partition: int, merchant_id: int) -> Stand | None:
         """What is known of a merchant's rows; None where nothing is."""
@@ -115,7 +109,9 @@ class Changes:
             row["applied_until"], version, settled, changed_at, self._polled, self._elsewhere_at
         )
 
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Poll until cancelled. A shard that is away is not an error here: nothing is known of it
+        meanwhile."""
         while True:
             try:
                 await self.poll()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from api.query.language import Question
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SPAN: Final = range(-62_135_596_800_000_000, 253_402_300_800_000_000)  # years 1 to 9999
+_SPAN: Final = range(221_845_392_000_000_000)  # the years 1970 to 8999
 
 
 class Cursor(msgspec.Struct, array_like=True):

@@ -12,6 +12,7 @@ from api.problems import invalid, unknown
 
 MAX_DAYS: Final = 400
 MAX_POINTS: Final = 10_000
+FIRST_YEAR, LAST_YEAR = 1970, 9000  # far enough from where calendars end to add and subtract
 _DAYS: Final = {"7d": 7, "28d": 28, "30d": 30, "90d": 90}
 NAMES: Final = ("today", "yesterday", *_DAYS, "month", "year")
 _QUARTER: Final = timedelta(minutes=15)  # clocks are set at quarters of an hour
@@ -130,15 +131,28 @@ def midnight(day: date, place: ZoneInfo) -> datetime:
 def _instant(text: str, place: ZoneInfo) -> datetime:
     try:
         if len(text) == len("2026-10-01"):
-            return midnight(date.fromisoformat(text), place)
+            day = date.fromisoformat(text)
+            check_year(day.year, "date_range")
+            return midnight(day, place)
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None or not 1970 <= moment.year <= 9000:
+        check_year(moment.year, "date_range")
+        if moment.tzinfo is None:
             raise invalid("date_range", f"{text[:40]!r} needs an offset: end it with Z or +02:00.")
         return moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise invalid(
             "date_range", f"{text[:40]!r} is neither a date (2026-10-01) nor an RFC 3339 instant."
         ) from error
+
+
+def check_year(year: int, field: str) -> None:
+    """Refuse a time that nothing can be reckoned with.
+
+    Raises:
+        ProblemDetailsException: 400.
+    """
+    if not FIRST_YEAR <= year <= LAST_YEAR:
+        raise invalid(field, f"A time lies in the years {FIRST_YEAR} to {LAST_YEAR}.")
 
 
 def floor(moment: datetime, interval: str, place: ZoneInfo) -> datetime:

@@ -9,13 +9,16 @@ has made lies on the `shelf` for the others.
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final
+
+from cachetools import LRUCache
 
 from api.problems import problem
 from api.query import written
@@ -26,6 +29,7 @@ from api.query.shelf import Shelf
 
 MAX_BYTES: Final = 128 << 20
 AT_ONCE: Final = 3  # statements of one merchant that run at a time
+SCANS_AT_ONCE: Final = 2  # and of those, ones that read raw rows: the others' share of connections
 WAITING: Final = 60  # and that may wait for one of those
 EASY: Final = 2  # questions at a time that are no load for a shard
 LONGEST_S: Final = 15.0  # for which an answer is served whatever happens
@@ -42,11 +46,12 @@ class Answers:
 
     floor_s: float  # 0: nothing is kept
     shelf: Shelf | None = None
-    _kept: OrderedDict[bytes, Kept] = field(default_factory=OrderedDict)
+    _kept: LRUCache[bytes, Kept] = field(
+        default_factory=lambda: LRUCache(MAX_BYTES, getsizeof=attrgetter("size"))
+    )
     _asking: dict[bytes, asyncio.Task[Kept]] = field(default_factory=dict)
-    _turns: dict[int, list[Any]] = field(default_factory=dict)
+    _turns: dict[tuple[int, bool], list[Any]] = field(default_factory=dict)
     _at_work: Counter[int] = field(default_factory=Counter)  # questions before each shard
-    _bytes: int = 0
 
     async def get(
         self,
@@ -57,6 +62,7 @@ class Answers:
         stand: Callable[[], Stand | None],
         compute: Callable[[], Awaitable[Body]],
         period: Period | None,
+        scans: bool = False,
     ) -> Kept:
         """The answer, kept or made.
 
@@ -65,16 +71,18 @@ class Answers:
             shard: the number of the one that is asked.
             stand: where the merchant's rows stand now, as far as is known.
             period: the question's range; None where it moves with the clock.
+            scans: whether it reads raw rows.
         """
         if not self.floor_s:
-            async with self._turn(merchant_id):
+            async with self._turn((merchant_id, scans)):
                 return Kept.of(await compute(), None)
         kept = self.held(question, shard, stand(), period)
         if kept is not None:
             return kept
         task = self._asking.get(question)
         if task is None:
-            task = asyncio.create_task(self._ask(question, shard, merchant_id, stand(), compute))
+            whose = (merchant_id, scans)
+            task = asyncio.create_task(self._ask(question, shard, whose, stand(), compute))
             self._asking[question] = task
             task.add_done_callback(lambda _: self._asking.pop(question, None))
         return await asyncio.shield(task)
@@ -85,7 +93,6 @@ class Answers:
         """The answer, where it is kept, here or on the shelf, and may be served once more."""
         kept = self._kept.get(question)
         if kept is not None and self._is_true(kept, shard, now, period):
-            self._kept.move_to_end(question)
             return kept
         kept = self.shelf.get(question) if self.shelf and self.floor_s else None
         if kept is None or not self._is_true(kept, shard, now, period):
@@ -124,11 +131,11 @@ class Answers:
         self,
         question: bytes,
         shard: int,
-        merchant_id: int,
+        whose: tuple[int, bool],
         stand: Stand | None,
         compute: Callable[[], Awaitable[Body]],
     ) -> Kept:
-        async with self._turn(merchant_id):
+        async with self._turn(whose):
             self._at_work[shard] += 1
             try:
                 kept = Kept.of(await compute(), stand)
@@ -140,22 +147,20 @@ class Answers:
         return kept
 
     def _keep(self, question: bytes, kept: Kept) -> None:
-        old = self._kept.pop(question, None)
-        self._bytes += len(kept.head) - (len(old.head) if old else 0)
-        self._kept[question] = kept
-        while self._bytes > MAX_BYTES:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= len(oldest.head)
+        self._kept.pop(question, None)
+        if kept.size <= MAX_BYTES // 4:
+            self._kept[question] = kept
 
     @asynccontextmanager
-    async def _turn(self, merchant_id: int) -> AsyncIterator[None]:
+    async def _turn(self, whose: tuple[int, bool]) -> AsyncIterator[None]:
         """One merchant's questions do not take all connections from the others.
 
         Raises:
             ProblemDetailsException: 429, too many of them wait.
         """
-        turns = self._turns.setdefault(merchant_id, [asyncio.Semaphore(AT_ONCE), 0])
-        if turns[1] >= AT_ONCE + WAITING:
+        at_once = SCANS_AT_ONCE if whose[1] else AT_ONCE
+        turns = self._turns.setdefault(whose, [asyncio.Semaphore(at_once), 0])
+        if turns[1] >= at_once + WAITING:
             raise problem(
                 429,
                 "too_many_at_once",
@@ -169,4 +174,4 @@ class Answers:
         finally:
             turns[1] -= 1
             if not turns[1]:
-                self._turns.pop(merchant_id, None)
+                self._turns.pop(whose, None)

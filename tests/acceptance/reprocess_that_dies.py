@@ -29,7 +29,7 @@ async def run(point: str, start: str, end: str) -> None:
         await begin(pools, wanted, planned)
         reach("after_begin")
         with ProgressBar(planned.messages) as bar:
-            work = Work(wanted, logic_of(settings), Pace(), reach=reach)
+            work = Work(wanted, await logic_of(settings, pools[0]), Pace(), reach=reach)
             await carry_out(pools, settings, work, lambda: open_log(settings), bar)
 
 

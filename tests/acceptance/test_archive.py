@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-import zstandard
+from backports import zstd
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -196,7 +196,7 @@ def _service_logs(messages: list[tuple[bytes, bytes]], folder: Path) -> list[Pat
     paths = [folder / name for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.zst")]
     paths[0].write_bytes(texts[0])
     paths[1].write_bytes(gzip.compress(texts[1]))
-    paths[2].write_bytes(zstandard.compress(texts[2]))
+    paths[2].write_bytes(zstd.compress(texts[2]))
     return paths
 
 

@@ -45,7 +45,7 @@ def test_accepted_while_the_broker_is_away_means_counted_later_across_a_restart(
         assert ready["spool"] == "draining"
         process.send(signal.SIGTERM)
         process.end()
-    assert list((tmp_path / "spool").rglob("*.spool"))
+    assert list((tmp_path / "spool").rglob("*.segment"))
     stack.broker.start()
     with (
         serving(own_world, tmp_path, port=int(service.url.rsplit(":", 1)[1])) as (again, _),
@@ -55,7 +55,7 @@ def test_accepted_while_the_broker_is_away_means_counted_later_across_a_restart(
         again.send(shop, page_view(event_id="6"))
         again.wait_for_events(shop, 7, 60)
         wait_until(
-            lambda: not list((tmp_path / "spool").rglob("*.spool")), 30, "the spool is not empty"
+            lambda: not list((tmp_path / "spool").rglob("*.segment")), 30, "the spool is not empty"
         )
         time.sleep(2)
         assert again.ask(shop, metrics=["events"], date_range="7d")["rows"] == [{"events": 7}]

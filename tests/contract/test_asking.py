@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from events.transform import LOGIC_VERSION
 from tests.service import FIREFOX, Service
 
 ROBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
@@ -242,7 +243,7 @@ def test_the_previous_period_is_beside_it(service: Service, shop: int) -> None:
 def test_an_answer_says_how_fresh_it_is(service: Service, shop: int) -> None:
     service.wait_until_fresh(shop, 10)
     meta = service.ask(shop, metrics=["events"], date_range="7d")["meta"]
-    assert meta["logic_version"] == 1
+    assert meta["logic_version"] == LOGIC_VERSION
     assert meta["warnings"] == []
 
 

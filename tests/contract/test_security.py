@@ -27,7 +27,7 @@ SHOP = "https://shop.example"
         ("GET", "/schema/openapi.json", 200),
         ("GET", "/schema/assets/swagger-ui.css", 200),
         ("GET", "/health/live", 200),
-        ("GET", "/metrics", 200),
+        ("GET", "/metrics", 404),
         ("GET", "/nowhere", 404),
         ("PUT", "/v1/query", 405),
         ("GET", "/v1/merchants/1/summary", 401),
@@ -91,7 +91,7 @@ def test_no_key_and_no_address_is_logged(world: World, tmp_path: Path) -> None:
         service.send(shop, seen)
         far = {"X-Forwarded-For": "203.0.113.78"}
         service.call("POST", "/v1/query", key=secret, json={"metrics": ["no"]}, headers=far)
-        telemetry = service.call("GET", "/metrics", key=None).text
+        telemetry = service.telemetry()
         keys = [public, secret, service.admin]
     said = "\n".join([*process.lines, telemetry])
     assert "serving" in said

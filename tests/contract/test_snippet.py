@@ -206,6 +206,31 @@ def test_the_server_says_when_to_try_again(visited: Shop) -> None:
     visited.wait_for(1)
 
 
+def test_half_an_emoji_does_not_cost_the_event(visited: Shop) -> None:
+    page = visited.visit()
+    page.evaluate('footfall("note", {text: "half \\ud83c", whole: "\\ud83e\\uded6"})')
+    (row,) = [row for row in visited.wait_for(2) if row["event"] == "note"]
+    assert row["properties"] == {"text": "half ", "whole": "\U0001fad6"}
+
+
+def test_a_refused_batch_is_sent_again_one_by_one(visited: Shop) -> None:
+    def refuse(route: Route) -> None:
+        """As a server does that cannot read the whole, or one of its events."""
+        events = json.loads(route.request.post_data or "[]")
+        if len(events) == 1 and events[0]["event"] != "broken":
+            route.continue_()
+            return
+        allowed = {"Access-Control-Allow-Origin": visited.origin}
+        route.fulfill(status=400, headers=allowed, body='{"code": "invalid_body"}')
+
+    page = visited.visit()
+    visited.wait_for(1)
+    visited.context.route("**/v1/events*", refuse)
+    page.evaluate("for (const name of ['one', 'two', 'broken', 'three']) footfall(name)")
+    page.wait_for_function("JSON.parse(sessionStorage.footfall).length == 0")
+    assert {row["event"] for row in visited.wait_for(4)} == {"page_view", "one", "two", "three"}
+
+
 def test_a_page_that_is_left_hands_its_events_to_a_beacon(visited: Shop) -> None:
     visited.context.add_init_script("window.fetch = () => Promise.reject(new TypeError('away'))")
     page = visited.visit()

@@ -13,6 +13,7 @@ from db.rollup_sql import create_rollup, enable_columnstore, index_rollup
 from db.rollups import ROLLUPS, Rollup
 from db.standing import EVENT_SCHEMA, ITEM_SCHEMA
 from tests.conftest import PARTITIONS
+from tests.keys import VISITOR_HASH_KEY
 
 _OF_A_ROLLUP = r"(?:CREATE INDEX .* ON|ALTER MATERIALIZED VIEW) (\w+_daily|\w+_hourly) "
 
@@ -123,11 +124,27 @@ def test_an_analyst_reads_numbers_and_no_keys(shards: list[str]) -> None:
     with psycopg.connect(shards[0]) as connection:
         may = connection.execute(
             "SELECT has_table_privilege('footfall_analyst', name, 'SELECT') "
-            "FROM unnest(ARRAY['events', 'traffic_daily', 'api_key', 'merchant']) AS name"
+            "FROM unnest(ARRAY['events', 'traffic_daily', 'api_key', 'merchant', 'installation', "
+            "'key_audit']) AS name"
         ).fetchall()
-    assert may == [(True,), (True,), (False,), (False,)]
+    assert may == [(True,), (True,), (False,), (False,), (False,), (False,)]
 
 
 def test_every_migration_has_its_script() -> None:
     for revision in MIGRATIONS.glob("*/versions/*.py"):
         assert Path(revision).with_suffix(".sql").exists()
+
+
+def test_the_visitor_hash_key_is_made_once_and_never_replaced(shards: list[str]) -> None:
+    def stored() -> bytes:
+        with psycopg.connect(shards[0]) as connection:
+            ((key,),) = connection.execute("SELECT visitor_hash_key FROM installation").fetchall()
+        return bytes(key)
+
+    migrate(shards, PARTITIONS)
+    assert stored() == VISITOR_HASH_KEY
+    with pytest.raises(ValueError, match="another visitor hash key"):
+        migrate(shards, PARTITIONS, visitor_hash_key=bytes(32))
+    with pytest.raises(ValueError, match="32 bytes, not 3"):
+        migrate(shards, PARTITIONS, visitor_hash_key=b"abc")
+    assert stored() == VISITOR_HASH_KEY

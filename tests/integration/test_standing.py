@@ -27,6 +27,7 @@ def event(offset: int, **given: Any) -> dict[str, Any]:
         "visitor": -(2**63), "visitor_register": 4095, "visitor_rank": 53, "source": "(direct)",
         "channel": "Direct", "device": "desktop", "is_bot": False, "counted": True, "units": 0,
         "kafka_partition": PARTITION, "log_offset": offset, "logged_at": NOON,
+        "from_public_key": False,
     }  # fmt: skip
     return dict.fromkeys(EVENT_SCHEMA) | required | given
 

@@ -23,6 +23,7 @@ from events.transform import process
 from footfall.simulate import DAY_MS, Shops
 from ingester.batch import Batch, Ready
 from ingester.load import Loader
+from tests.keys import VISITOR_HASH
 
 MERCHANTS = (1, 2, 3)
 DAYS = 7
@@ -41,7 +42,9 @@ async def fill(dsn: str, events: int) -> None:
     pool = await open_pool(dsn, WRITER_SETTINGS, size=2, command_timeout=600)
     await held_offsets(pool, "filled.events", "filled", {0: 0})
     span = Span(0, 0, count, datetime.now(UTC))
-    ready = Ready(Batch(read, (span,)), process(read, limits=Limits(), enrichment=Enrichment()))
+    ready = Ready(
+        Batch(read, (span,)), process(read, limits=Limits(), enrichment=Enrichment(VISITOR_HASH))
+    )
     await Loader(pool, "filled", timedelta(minutes=15)).load(ready)
     while True:
         try:

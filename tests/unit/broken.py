@@ -4,7 +4,7 @@ import gzip
 import json
 from typing import Any, Final
 
-import zstandard
+from backports import zstd
 
 from events.reasons import Reason
 from tests.unit.messages import NOW_MS, event, raw
@@ -25,16 +25,16 @@ BROKEN: Final[dict[str, tuple[bytes | None, Reason, str | None]]] = {
     "cut off": (raw()[:-5], Reason.INVALID_JSON, None),
     "gzip": (gzip.compress(raw(), mtime=0), Reason.INVALID_TEXT, None),
     "gzip cut off": (gzip.compress(raw(), mtime=0)[:20], Reason.INVALID_TEXT, None),
-    "zstd": (zstandard.compress(raw()), Reason.INVALID_TEXT, None),
-    "zstd cut off": (zstandard.compress(raw())[:8], Reason.INVALID_TEXT, None),
+    "zstd": (zstd.compress(raw()), Reason.INVALID_TEXT, None),
+    "zstd cut off": (zstd.compress(raw())[:8], Reason.INVALID_TEXT, None),
     "two documents": (raw() + raw(), Reason.INVALID_JSON, None),
     "two lines": (raw() + b"\n" + raw(), Reason.INVALID_JSON, None),
     "newline alone": (b"\n", Reason.INVALID_JSON, None),
-    "deep nesting": (b"[" * 20_000, Reason.NOT_AN_OBJECT, None),
+    "deep nesting": (b"[" * 20_000, Reason.INVALID_JSON, None),
     "deep properties": (
         raw(properties={}).replace(b"{}", b'{"a":' * 20_000 + b"1" + b"}" * 20_000),
-        Reason.WRONG_TYPE,
-        "properties[...]",
+        Reason.INVALID_JSON,
+        None,
     ),
     "NaN": (raw(value="@").replace(b'"@"', b"NaN"), Reason.INVALID_JSON, None),
     "Infinity": (raw(value="@").replace(b'"@"', b"Infinity"), Reason.INVALID_JSON, None),

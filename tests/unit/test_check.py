@@ -80,11 +80,11 @@ def test_a_wider_past_bound_lets_a_backfill_in() -> None:
     assert isinstance(wide, Event)
 
 
-def test_a_duplicate_key_takes_the_last_value() -> None:
+def test_a_repeated_key_takes_the_first_value() -> None:
     twice = raw(country="DE").replace(b'"country"', b'"country": "FR", "country"')
     found = verdict(twice)
     assert isinstance(found, Event)
-    assert found.country == "DE"
+    assert found.country == "FR"
 
 
 def test_details_never_hold_more_than_a_sentence() -> None:

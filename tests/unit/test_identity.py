@@ -1,34 +1,77 @@
-"""Hashes and registers are fixed for ever: these golden values must never change."""
+"""Keyed hashes are fixed for the life of a key: these golden values must never change."""
 
+import hashlib
+import hmac
 import math
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from events.identity import hashed, registers
+from events.identity import VisitorHash, registers
+from tests.keys import VISITOR_HASH, VISITOR_HASH_KEY
 
 GOLDEN = {
-    "": 0x2D06800538D394C2,  # XXH3's own published value for no input
-    "v-1": -3163878788575577956,
-    "visitor": 1743258285202486473,
-    "übergröße": -7196198244271281511,
-    "0123456789abcdef0123456789abcdef": 77156422110593109,
+    "v-1": 2631837105984497463,
+    "visitor": 5038363473096096176,
+    "übergröße": 3662540736423965072,
+    "0123456789abcdef0123456789abcdef": 5312534165484997805,
 }
 
 
-def of(*identifiers: str) -> np.ndarray:
+def of(*identifiers: str | None, visitor_hash: VisitorHash = VISITOR_HASH) -> list[int | None]:
     """Their hashes."""
-    return pl.DataFrame({"id": list(identifiers)}).select(hashed("id")).to_series().to_numpy()
+    frame = pl.DataFrame({"id": list(identifiers)}, schema={"id": pl.String})
+    hashes: list[int | None] = visitor_hash.add(frame, "id", "hash").get_column("hash").to_list()
+    return hashes
+
+
+def by_rfc_2104(identifier: str, key: bytes) -> int:
+    """The same by Python's own HMAC."""
+    digest = hmac.new(key.hex().encode(), identifier.encode(), hashlib.sha256).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def test_the_hash_is_pinned() -> None:
-    assert dict(zip(GOLDEN, of(*GOLDEN).tolist(), strict=True)) == GOLDEN
+    assert dict(zip(GOLDEN, of(*GOLDEN), strict=True)) == GOLDEN
 
 
-def test_null_stays_null() -> None:
-    frame = pl.DataFrame({"id": [None, "a"]}, schema={"id": pl.String})
-    assert frame.select(hashed("id")).to_series().null_count() == 1
+@given(
+    st.lists(st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=130))),
+    st.binary(min_size=32, max_size=32),
+)
+def test_it_is_hmac_sha256_and_no_text_has_no_hash(ids: list[str | None], key: bytes) -> None:
+    expected = [by_rfc_2104(each, key) if each else None for each in ids]
+    assert of(*ids, visitor_hash=VisitorHash(key)) == expected
+
+
+def test_another_key_gives_unrelated_hashes() -> None:
+    names = [f"customer-{number}@example.com" for number in range(1000)]
+    other = VisitorHash(bytes(32))
+    assert not set(of(*names)) & set(of(*names, visitor_hash=other))
+
+
+def test_registers_cannot_be_chosen_without_the_key() -> None:
+    """Ids that fill every register with high ranks under one key are ordinary ids under another."""
+    names = [f"forged-{number}" for number in range(60_000)]
+    mine = np.array(of(*names, visitor_hash=VisitorHash(bytes(32))), np.int64)
+    _, ranks = registers(mine)
+    forged = [name for name, rank in zip(names, ranks.tolist(), strict=True) if rank >= 8]
+    _, theirs = registers(np.array(of(*forged), np.int64))
+    assert len(forged) > 300
+    assert 1.5 < theirs.mean() < 2.5  # the mean rank of random hashes is 2
+
+
+def test_the_key_is_not_shown() -> None:
+    assert VISITOR_HASH_KEY.hex() not in repr(VISITOR_HASH)
+    assert "key" not in repr(VISITOR_HASH)
+
+
+def test_a_short_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="32 bytes, not 5"):
+        VisitorHash(b"short")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +96,8 @@ def test_register_is_the_top_and_rank_the_first_one_below(
 
 @pytest.mark.parametrize("count", [10, 1000, 20_000, 200_000])
 def test_the_estimate_is_within_four_standard_errors(count: int) -> None:
-    register, rank = registers(of(*(f"visitor {number}" for number in range(count))))
+    hashes = of(*(f"visitor {number}" for number in range(count)))
+    register, rank = registers(np.array(hashes, np.int64))
     best = np.zeros(4096, np.int16)
     np.maximum.at(best, register, rank)
     zeros = int((best == 0).sum())

@@ -202,3 +202,37 @@ async def test_one_merchant_does_not_take_every_turn() -> None:
     assert most == remember.AT_ONCE
     assert told.count("answered") == remember.AT_ONCE + remember.WAITING
     assert set(told) == {"answered", "too_many_at_once"}
+
+
+async def test_questions_of_raw_rows_leave_connections_to_other_merchants() -> None:
+    answers = Answers(60)
+    running: dict[int, int] = {1: 0, 2: 0}
+    most = 0
+    held_up = asyncio.Event()
+
+    async def slow(merchant: int) -> dict[str, Any]:
+        nonlocal most
+        running[merchant] += 1
+        most = max(most, running[1])
+        if merchant == 1:
+            await held_up.wait()
+        running[merchant] -= 1
+        return {"rows": [], "meta": {"source": "raw"}}
+
+    async def one(merchant: int, number: int) -> None:
+        await answers.get(
+            b"%d %d" % (merchant, number),
+            0,
+            merchant,
+            stand=stand,
+            compute=lambda: slow(merchant),
+            period=DAY,
+            scans=True,
+        )
+
+    busy = [asyncio.create_task(one(1, number)) for number in range(5)]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(one(2, 0), 5)  # while the first merchant's are all held up
+    assert most == remember.SCANS_AT_ONCE < 4  # a worker's connections for scans
+    held_up.set()
+    await asyncio.gather(*busy)

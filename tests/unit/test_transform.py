@@ -10,12 +10,13 @@ from events.batch import Processed
 from events.enrich import Enrichment
 from events.limits import Limits
 from events.transform import ITEM_COLUMNS, ROW_COLUMNS, process
+from tests.keys import VISITOR_HASH
 from tests.unit.messages import CHROME, GOOGLEBOT, IPHONE, NOW_MS, batch, raw
 
 
 def processed(*values: bytes) -> Processed:
     """What becomes of these messages."""
-    found = process(batch(list(values)), limits=Limits(), enrichment=Enrichment())
+    found = process(batch(list(values)), limits=Limits(), enrichment=Enrichment(VISITOR_HASH))
     assert found.rejects.is_empty(), found.rejects
     return found
 
@@ -37,7 +38,9 @@ def row(**fields: Any) -> dict[str, Any]:
         ("5.00", "JPY", 5),
         ("1.234", "KWD", 1234),
         ("1.2345", "CLF", 12345),
-        ("99999999999.99", "EUR", 9_999_999_999_999),
+        ("999999999.99", "EUR", 99_999_999_999),
+        ("1000000000.00", "EUR", 100_000_000_000),
+        ("1000000000", "CLF", 10_000_000_000_000),
         (0.07, "EUR", 7),
         (1e-2, "EUR", 1),
     ],
@@ -172,10 +175,13 @@ def test_time_is_an_instant_in_utc() -> None:
 def test_the_same_batch_gives_the_same_rows_whether_memories_are_warm_or_cold() -> None:
     values = [raw(url=f"{SHOP}{n}?utm_source=s{n % 3}", user_agent=CHROME) for n in range(50)]
     values += [raw(event="view_item", product_id="p", user_agent=IPHONE), raw(user_agent=...)]
-    warm = Enrichment()
+    warm = Enrichment(VISITOR_HASH)
     first = process(batch(list(values)), limits=Limits(), enrichment=warm)
     second = process(batch(list(values)), limits=Limits(), enrichment=warm)
-    alone = [process(batch([v]), limits=Limits(), enrichment=Enrichment()).rows for v in values]
+    alone = [
+        process(batch([v]), limits=Limits(), enrichment=Enrichment(VISITOR_HASH)).rows
+        for v in values
+    ]
     assert first.rows.equals(second.rows)
     without_place = pl.exclude("log_offset")
     assert first.rows.select(without_place).equals(pl.concat(alone).select(without_place))
