@@ -4,8 +4,8 @@ from pathlib import Path
 
 from db.migrations.script import run_script
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:
