@@ -23,7 +23,7 @@ from api.query.plan import plan
 from api.query.replaced import windows
 from api.query.sql import Statement, affordable, select
 from api.query.trip import told_with
-from api.query.warnings import out_of_reach, unknown_values
+from api.query.warnings import failing_rollups, out_of_reach, unknown_values
 from api.tables import FORMATS, Format, Rows
 
 PIECE: Final = 5_000  # rows held at a time
@@ -132,8 +132,9 @@ async def _pieces(question: Question, place: Place) -> AsyncGenerator[Any]:
             if again["replacing"] == told["replacing"]:
                 break
             told = again
-        fresh = Freshness.of(dict(told), planned.source)
+        fresh = Freshness.of(dict(told))
         warnings = unknown_values(question) + out_of_reach(question, planned)
+        warnings += failing_rollups(fresh)
         if not rows and question.filtered:
             warnings.append("Nothing in this range matches the filters.")
         yield meta(fresh, question.period.end, planned.source, warnings)
@@ -160,7 +161,7 @@ def _before(question: Question, place: Place) -> Statement:
     if plan(question).source == "raw":
         allowed = affordable(statement, bounds, question.raw_rows)
     where = (place.partition, place.topic)
-    return told_with(statement, [f"{allowed} AS allowed"], [], where)
+    return told_with(statement, [f"{allowed} AS allowed"], [], where, reads=plan(question).rollups)
 
 
 def _stream(kind: Format, about: dict[str, Any], content: AsyncIterator[bytes]) -> Response[Any]:

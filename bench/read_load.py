@@ -8,6 +8,7 @@ breakdowns, 10 % others: now, an hourly series, a filter that only raw rows answ
 
 import argparse
 import asyncio
+import math
 import multiprocessing
 import time
 from collections import Counter, deque
@@ -243,7 +244,7 @@ async def _arrive(dsn: str, arriving: Arriving) -> None:
         arriving.begun.set()
         passes += 1
         if passes % 5 == 0:
-            await patiently(partial(refresh_late, pool))  # a policy may be at it
+            await patiently(partial(refresh_late, pool, math.inf))  # a policy may be at it
         await asyncio.sleep(max(0.0, 1 - (time.monotonic() - began)))
     await pool.close()
 

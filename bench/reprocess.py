@@ -143,7 +143,7 @@ async def replace_all(
 async def take_in(dsn: str) -> None:
     """The rollups of what was ingested, and what the server does by itself before long."""
     pool = await asyncpg.create_pool(dsn, min_size=1, max_size=1)
-    await patiently(partial(refresh_late, pool))  # a policy may be at it
+    await patiently(partial(refresh_late, pool, math.inf))  # a policy may be at it
     await pool.execute("VACUUM ANALYZE events")
     await pool.execute("VACUUM ANALYZE event_items")
     await pool.close()

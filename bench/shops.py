@@ -1,5 +1,6 @@
 """A database filled with shops, and an API in front of it: what the benchmarks of questions ask."""
 
+import math
 import os
 import re
 import subprocess
@@ -95,7 +96,7 @@ async def fill(dsn: str, values: list[bytes]) -> None:
     for start in range(0, len(values), 200_000):
         part = messages(values[start : start + 200_000], start)
         await load(pool, loader, part, datetime.now(UTC))
-    await patiently(partial(refresh_late, pool))  # a policy may be at it
+    await patiently(partial(refresh_late, pool, math.inf))  # a policy may be at it
     await pool.execute("VACUUM ANALYZE")
     await pool.close()
 

@@ -11,6 +11,7 @@ does not count.
 import argparse
 import asyncio
 import json
+import math
 import os
 import resource
 import sys
@@ -133,7 +134,7 @@ async def refreshed(pool: asyncpg.Pool) -> None:
     """The rollups, once no policy of the server's is in the way."""
     while True:
         try:
-            await patiently(partial(refresh_late, pool))  # a policy may be at it
+            await patiently(partial(refresh_late, pool, math.inf))  # a policy may be at it
         except asyncpg.LockNotAvailableError:
             await asyncio.sleep(0.2)
         else:

@@ -79,8 +79,9 @@ SELECT coalesce(view_name, hypertables.hypertable_name) AS relation,
             """
 SELECT job_id, jobs.proc_name AS policy,
        coalesce(view_name, jobs.hypertable_name, application_name) AS relation,
-       last_run_status, last_run_started_at, last_run_duration::text AS last_run_duration,
-       total_runs, total_failures, jobs.next_start
+       last_run_status, nullif(last_run_started_at, '-infinity') AS last_run_started_at,
+       last_run_duration::text AS last_run_duration, total_runs, total_failures,
+       nullif(jobs.next_start, '-infinity') AS next_start
   FROM timescaledb_information.jobs
   LEFT JOIN timescaledb_information.job_stats USING (job_id)
   LEFT JOIN timescaledb_information.continuous_aggregates

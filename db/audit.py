@@ -18,6 +18,14 @@ class RollupDiffers:
     bucket: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RollupFails:
+    """A rollup that could not be compared with its source."""
+
+    rollup: str
+    error: str
+
+
 async def rollup_differs(
     connection: Connection,
     rollup: Rollup,

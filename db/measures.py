@@ -8,6 +8,7 @@ from typing import Final
 import polars as pl
 
 from db.pools import Connection
+from db.saturation import saturated
 
 _KEEP: Final = """
 INSERT INTO reprocess_change AS held (run_id, kafka_partition, window_start, merchant_id, day,
@@ -16,7 +17,8 @@ SELECT $1, $2, $3, merchant_id, day, measure, before, after
   FROM unnest($4::int8[], $5::date[], $6::text[], $7::int8[], $8::int8[])
        AS change (merchant_id, day, measure, before, after)
     ON CONFLICT (run_id, kafka_partition, window_start, merchant_id, day, measure)
-    DO UPDATE SET before = held.before + excluded.before, after = held.after + excluded.after
+    DO UPDATE SET before = least(held.before::numeric + excluded.before, 9223372036854775807)::int8,
+                  after = least(held.after::numeric + excluded.after, 9223372036854775807)::int8
 """
 CHANGE: Final = ("merchant_id", "day", "measure", "before", "after")
 
@@ -43,8 +45,8 @@ def added(some: Iterable[Sum], more: Iterable[Sum]) -> list[Sum]:
     found: dict[tuple[date, str], Sum] = {}
     for each in (*some, *more):
         had = found.get((each.day, each.measure), Sum(each.day, each.measure, 0, 0))
-        both = (had.before + each.before, had.after + each.after)
-        found[each.day, each.measure] = Sum(each.day, each.measure, *both)
+        before, after = saturated(had.before + each.before), saturated(had.after + each.after)
+        found[each.day, each.measure] = Sum(each.day, each.measure, before, after)
     return [found[key] for key in sorted(found)]
 
 

@@ -73,12 +73,12 @@ def _engine(dsn: str) -> sa.Engine:
     )
 
 
-def _upgrade(connection: sa.Connection, history: str) -> str:
+def _upgrade(connection: sa.Connection, history: str, to: str = "head") -> str:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS / history))
     config.attributes["connection"] = connection
     config.attributes["version_table"] = f"alembic_version_{history}"
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
     connection.commit()
     version = sa.text(f"SELECT version_num FROM alembic_version_{history}")  # noqa: S608 - our own names
     revision = str(connection.execute(version).scalar_one())

@@ -7,7 +7,7 @@ what late events changed; a policy catches up where no coordinator runs.
 import psycopg
 from psycopg import sql
 
-from db.rollups import DAY, HOUR, ROLLUPS, Rollup
+from db.rollups import DAY, ROLLUPS, Rollup
 
 RAW_RETENTION_DAYS = (
     366  # a day more than events may be old: a row is never born into a dropped chunk
@@ -17,6 +17,9 @@ RAW_RETENTION_DAYS = (
 COLUMNSTORE_AFTER_DAYS = 7
 # Where raw rows are gone a refresh would erase the rollup's: stay inside the retention.
 REFRESH_START_DAYS = RAW_RETENTION_DAYS - 2
+# How much one run of a refresh policy does, a day at a time: a rollup that was made anew is filled
+# by the coordinator, and a policy that refreshes the same day at that moment is in its way.
+POLICY_DAYS = 10
 
 _READABLE = (
     "events",
@@ -25,6 +28,7 @@ _READABLE = (
     "ingest_offset",
     "ingest_batch",
     "refresh_state",
+    "refresh_day",
     "reprocess_run",
     "reprocess_slice",
     "verification",
@@ -55,7 +59,8 @@ def apply_policies(connection: psycopg.Connection[object], max_age_days: int = 3
         _columnstore_policy(connection, rollup.name)
         # A rollup that no pass has reached yet must not look as fresh as those before it.
         connection.execute(
-            "INSERT INTO refresh_state VALUES (%s, '2000-01-01Z') ON CONFLICT DO NOTHING",
+            "INSERT INTO refresh_state (rollup, refreshed_at) VALUES (%s, '2000-01-01Z') "
+            "ON CONFLICT DO NOTHING",
             (rollup.name,),
         )
     connection.execute(
@@ -99,10 +104,26 @@ def _columnstore_policy(connection: psycopg.Connection[object], relation: str) -
 
 
 def _refresh_policy(connection: psycopg.Connection[object], rollup: Rollup) -> None:
-    lag = HOUR if rollup.bucket == HOUR else DAY
+    """Oldest first: a newer window moves the watermark, and what lies before it and was never
+    refreshed would be hidden until its turn comes."""
+    newest_first = connection.execute(
+        "SELECT coalesce(config ->> 'refresh_newest_first', 'true') "
+        "FROM timescaledb_information.jobs AS job "
+        "JOIN timescaledb_information.continuous_aggregates AS rollup "
+        "  ON job.hypertable_name IN (view_name, materialization_hypertable_name) "
+        "WHERE proc_name = 'policy_refresh_continuous_aggregate' AND view_name = %s",
+        (rollup.name,),
+    ).fetchone()
+    if newest_first == ("true",):
+        connection.execute(
+            "SELECT remove_continuous_aggregate_policy(%s::regclass)", (rollup.name,)
+        )
     connection.execute(
         "SELECT add_continuous_aggregate_policy(%s::regclass, "
         "start_offset => make_interval(days => %s), end_offset => %s, "
-        "schedule_interval => INTERVAL '1 hour', if_not_exists => true)",
-        (rollup.name, REFRESH_START_DAYS, lag),
+        "schedule_interval => INTERVAL '1 hour', buckets_per_batch => %s, "
+        "max_batches_per_execution => %s, refresh_newest_first => false, "
+        "initial_start => date_trunc('hour', now()) + INTERVAL '1 hour 30 minutes', "
+        "if_not_exists => true)",
+        (rollup.name, REFRESH_START_DAYS, rollup.bucket, DAY // rollup.bucket, POLICY_DAYS),
     )

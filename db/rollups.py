@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
+from db.saturation import LINE_MINOR, saturated_sum
+
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 
@@ -46,41 +48,22 @@ class Rollup:
         return ("bucket", "merchant_id", *self.dimensions, *(m.name for m in self.measures))
 
 
-EVENT_MEASURES: Final = (
-    Measure("events", "count(*)", "sum(events)::int8"),
-    Measure(
-        "orders",
-        "count(*) FILTER (WHERE event = 'purchase' AND counted)",
-        "sum(orders)::int8",
-    ),
-    Measure(
-        "units",
-        "coalesce(sum(units) FILTER (WHERE event = 'purchase' AND counted), 0)::int8",
-        "sum(units)::int8",
-    ),
-    Measure(
-        "value_minor",
-        "coalesce(sum(value_minor) FILTER (WHERE counted), 0)::int8",
-        "sum(value_minor)::int8",
-    ),
-)
+PURCHASED: Final = "event = 'purchase' AND counted"
 
-PRODUCT_MEASURES: Final = (
-    Measure("events", "count(*)", "sum(events)::int8"),
-    Measure(
-        "orders", "count(*) FILTER (WHERE event = 'purchase' AND counted)", "sum(orders)::int8"
-    ),
-    Measure(
-        "units",
-        "coalesce(sum(quantity) FILTER (WHERE event = 'purchase' AND counted), 0)::int8",
-        "sum(units)::int8",
-    ),
-    Measure(
-        "value_minor",
-        "coalesce(sum(price_minor * quantity) FILTER (WHERE counted), 0)::int8",
-        "sum(value_minor)::int8",
-    ),
-)
+
+def _additive(units: str, value_minor: str) -> tuple[Measure, ...]:
+    """The measures that all additive rollups share. What a row adds is at most 1 to the counts, so
+    that only the sums of columns can exceed int8: those saturate."""
+    return (
+        Measure("events", "count(*)", "sum(events)::int8"),
+        Measure("orders", f"count(*) FILTER (WHERE {PURCHASED})", "sum(orders)::int8"),
+        Measure("units", saturated_sum(units, PURCHASED), saturated_sum("units")),
+        Measure("value_minor", saturated_sum(value_minor, "counted"), saturated_sum("value_minor")),
+    )
+
+
+EVENT_MEASURES: Final = _additive("units", "value_minor")
+PRODUCT_MEASURES: Final = _additive("quantity", LINE_MINOR)
 
 REGISTER_MEASURES: Final = (Measure("visitor_rank", "max(visitor_rank)", "max(visitor_rank)"),)
 

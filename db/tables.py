@@ -245,8 +245,26 @@ refresh_state = sa.Table(
     "refresh_state",
     shard,
     sa.Column("rollup", Text, primary_key=True),
-    # batches whose transaction began before this instant are in the rollup
+    # batches whose transaction began before this instant can be seen in the rollup
     _required("refreshed_at", Instant),
+    # batches whose transaction began before this instant are in it, or queued in refresh_day
+    sa.Column("noted_at", Instant, nullable=False, server_default=sa.text("'2000-01-01Z'")),
+    sa.Column("watermark", Instant),  # raw rows answer from here on; NULL: all do
+)
+
+# The UTC days that a rollup has yet to take in, and why that fails where it does.
+refresh_day = sa.Table(
+    "refresh_day",
+    shard,
+    sa.Column("rollup", Text, primary_key=True),
+    sa.Column("day", Instant, primary_key=True),
+    _required("since", Instant),  # batches that began before it have nothing to do with this line
+    _required("logged_at", Instant),  # the log time of the first message that is missing
+    _required("kafka_partitions", ARRAY(Integer)),  # whose messages are
+    sa.Column("attempts", Integer, nullable=False, server_default="0"),
+    sa.Column("failed_at", Instant),  # the first time; NULL: it has not failed
+    sa.Column("retry_at", Instant),
+    sa.Column("error", Text),
 )
 
 # The oldest logic by which any row of a partition and UTC day was made.

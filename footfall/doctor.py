@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 import asyncpg
 from confluent_kafka import KafkaException
@@ -13,6 +14,19 @@ from footfall.environment import Environment
 from footfall.topic import PRODUCER_MESSAGE_BYTES, message_bytes
 
 OLDEST_TIMESCALE = (2, 23)
+
+# One line a rollup: its oldest failure, and the days that it concerns.
+_FAILING: Final = """
+SELECT rollup, min(failed_at) AS since, min(day) AS first, max(day) + INTERVAL '1 day' AS until,
+       count(*) AS days, (array_agg(error ORDER BY failed_at))[1] AS error
+  FROM refresh_day WHERE failed_at IS NOT NULL GROUP BY rollup ORDER BY rollup
+"""
+# Days below the watermark are missing in answers; the others are only slower to answer.
+_QUEUED: Final = """
+SELECT count(*) FILTER (WHERE day < watermark) AS late,
+       count(*) FILTER (WHERE day >= watermark IS NOT FALSE) AS unfilled
+  FROM refresh_day JOIN refresh_state USING (rollup)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +112,10 @@ async def _shard(number: int, dsn: str, topic: str) -> list[Finding]:
             "WHERE topic = $1 AND moved_to IS NULL",
             topic,
         )
-    except asyncpg.UndefinedTableError:
-        return [Finding(name, well=False, advice="no tables: footfall migrate")]
+        failing = await pool.fetch(_FAILING)
+        queued = await pool.fetchrow(_QUEUED)
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+        return [Finding(name, well=False, advice="tables are missing: footfall migrate")]
     except (OSError, asyncpg.PostgresError, TimeoutError) as error:
         return [Finding(name, well=False, advice=f"does not answer: {error}")]
     finally:
@@ -109,7 +125,27 @@ async def _shard(number: int, dsn: str, topic: str) -> list[Finding]:
         Finding(f"partition {row['kafka_partition']}", well=False, advice=row["halted_reason"])
         for row in halted
     ]
+    findings += [_failing(row) for row in failing]
+    if queued is not None and (queued["late"] or queued["unfilled"]):
+        waiting = (
+            f"{queued['late']} days of late events wait for a refresh; {queued['unfilled']} days "
+            "are answered from raw rows until they are filled"
+        )
+        findings.append(Finding(f"{name} rollups", well=True, advice=waiting))
     if late is not None:
         advice = f"{late} s behind" + ("" if late < 900 else ": is `footfall ingest` running?")
         findings.append(Finding(f"{name} freshness", well=late < 900, advice=advice))
     return findings
+
+
+def _failing(row: asyncpg.Record) -> Finding:
+    """A rollup that cannot take in the late events of some days."""
+    first, until = row["first"], row["until"]
+    return Finding(
+        f"rollup {row['rollup']}",
+        well=False,
+        advice=f"{row['days']} days from {first:%Y-%m-%d} on cannot be refreshed since "
+        f"{row['since']:%Y-%m-%d %H:%M} UTC: {row['error']}. It is retried by itself; once the "
+        f"cause is gone: footfall reprocess refresh --from {first:%Y-%m-%d} --to {until:%Y-%m-%d} "
+        "(docs/runbooks/FootfallRollupFailing.md)",
+    )

@@ -20,6 +20,7 @@ from events.transform import LOGIC_VERSION
 from footfall.environment import Environment, configure_logging
 from footfall.loop import run
 from footfall.told import progress
+from reprocess.cascade import RollupFailsError
 from reprocess.file_plan import Files, plan_from_files
 from reprocess.log_source import LogSource
 from reprocess.plan import Asked, ReplayPlan, plan, window_of
@@ -103,4 +104,7 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
         return run(work)
     except (RefusedError, ReplacementError, runs.OverlapError, MovedAwayError) as error:
         progress.print(f"[red]refused:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except RollupFailsError as error:
+        progress.print(f"[red]failed:[/red] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import asyncpg
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from db import verifications
@@ -34,6 +35,7 @@ from footfall.reprocess_world import (
 )
 from footfall.reprocessing import app
 from footfall.told import output, progress
+from reprocess.cascade import RollupFailsError
 from reprocess.pace import Pace
 from reprocess.plan import ReplayPlan
 from reprocess.run import begin, carry_out, new_run
@@ -144,9 +146,13 @@ async def _verified(settings: ReprocessSettings, plan: ReplayPlan, *, repair: bo
                 continue
             window = (plan.asked.start, plan.asked.end)
             with progress.status(f"comparing the rollups of shard {shard} with its rows …"):
-                report.rollups[shard] = await verify_rollups(pool, window, merchants)
+                found = await verify_rollups(pool, window, merchants)
+                report.rollups[shard], report.failing[shard] = found
             if repair and report.rollups[shard]:
-                await repair_rollups(pool, report.rollups[shard])
+                try:
+                    await repair_rollups(pool, report.rollups[shard])
+                except RollupFailsError as error:  # the next look says what still differs
+                    progress.print(f"[red]failed:[/red] {error}", highlight=False, soft_wrap=True)
     return report
 
 
@@ -200,6 +206,12 @@ def _show(report: Report, *, as_json: bool) -> None:
                 f"[red]shard {shard}: {name} differs from its source in {len(buckets)} buckets"
                 f"[/red], the first of merchant {first.merchant_id}, {first.bucket:%Y-%m-%d %H:%M}"
             )
+    for shard, failing in report.failing.items():
+        for fails in failing:
+            output.print(
+                f"[red]shard {shard}: {fails.rollup} could not be compared[/red]: "
+                f"{escape(fails.error)}; see docs/runbooks/FootfallRollupFailing.md"
+            )
     said = "log, rows and rollups are one" if report.agrees else "they differ"
     output.print(f"{sum(each.log.rows for each in report.slices):,} rows recounted: {said}")
 
@@ -231,5 +243,10 @@ def _as_json(report: Report) -> dict[str, Any]:
             {"shard": shard, "rollup": b.rollup, "merchant_id": b.merchant_id, "bucket": b.bucket}
             for shard, buckets in report.rollups.items()
             for b in buckets
+        ],
+        "rollups_failing": [
+            {"shard": shard, "rollup": each.rollup, "error": each.error}
+            for shard, failing in report.failing.items()
+            for each in failing
         ],
     }

@@ -33,8 +33,14 @@ SHARD_FAILING_JOBS: Final = Gauge(
 )
 SHARD_REFRESHED: Final = Gauge(
     "footfall_shard_refreshed_until_seconds",
-    "Instant up to which committed batches are in every rollup",
+    "Instant up to which committed batches can be seen in every rollup that is not failing",
     ["shard"],
+)
+SHARD_FAILING_ROLLUPS: Final = Gauge(
+    "footfall_shard_failing_rollups", "Rollups of which a day cannot be refreshed", ["shard"]
+)
+SHARD_REFRESH_QUEUE: Final = Gauge(
+    "footfall_shard_refresh_queue_days", "Days that rollups have yet to refresh", ["shard"]
 )
 SHARD_BYTES: Final = Gauge("footfall_shard_database_bytes", "Size of the database", ["shard"])
 VERIFY_DIFFERENCES: Final = Gauge(

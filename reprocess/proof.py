@@ -10,6 +10,7 @@ import polars as pl
 from db.standing import Rows
 from events.identity import fingerprint
 from reprocess.compare import Difference
+from reprocess.sums import saturated_sum
 
 _NULL: Final = "\x00"  # no text that the tables hold can contain it
 _BETWEEN: Final = "\x1f"
@@ -66,7 +67,7 @@ def _by_message(rows: Rows, side: str) -> pl.DataFrame:
     """log_offset, how many rows, their money."""
     return rows.events.group_by("log_offset").agg(
         pl.len().cast(pl.Int64).alias(f"{side}_rows"),
-        pl.col("value_minor").sum().alias(f"{side}_value"),
+        saturated_sum(pl.col("value_minor")).alias(f"{side}_value"),
     )
 
 
@@ -76,7 +77,7 @@ def _joined(places: pl.DataFrame, held: pl.DataFrame, log: pl.DataFrame) -> pl.D
         places.join(held, on="log_offset", how="left")
         .join(log, on="log_offset", how="left")
         .group_by("merchant_id", "hour")
-        .agg(pl.col(sides).fill_null(0).sum(), pl.len().cast(pl.Int64).alias("differing"))
+        .agg(saturated_sum(pl.col(sides).fill_null(0)), pl.len().cast(pl.Int64).alias("differing"))
         .sort("hour", "merchant_id")
         .select("merchant_id", "hour", *sides, "differing")
     )

@@ -8,7 +8,8 @@ from typing import Final
 import asyncpg
 
 from db import audit, history
-from db.audit import RollupDiffers
+from db.audit import RollupDiffers, RollupFails
+from db.errors import kind_of
 from db.refresh import coordinating, take_in
 from db.rollups import BY_NAME, DAY, HOUR, ROLLUPS, Rollup
 from db.runs import Slice
@@ -56,16 +57,19 @@ class Report:
 
     slices: list[Verified] = field(default_factory=list)
     rollups: dict[int, list[RollupDiffers]] = field(default_factory=dict)  # by shard
+    failing: dict[int, list[RollupFails]] = field(default_factory=dict)  # by shard
 
     @property
     def agrees(self) -> bool:
         """Log, rows and rollups are one."""
-        return all(each.agrees for each in self.slices) and not any(self.rollups.values())
+        rollups = (*self.rollups.values(), *self.failing.values())
+        return all(each.agrees for each in self.slices) and not any(rollups)
 
     def differences(self, shard: int) -> int:
-        """How many rows and rollup buckets of a shard differ."""
+        """How many rows and rollup buckets of a shard differ; a rollup that could not be compared
+        counts as one."""
         rows = sum(each.differences for each in self.slices if each.shard == shard)
-        return rows + len(self.rollups.get(shard, ()))
+        return rows + len(self.rollups.get(shard, ())) + len(self.failing.get(shard, ()))
 
 
 async def verify_slice(
@@ -94,20 +98,42 @@ async def verify_slice(
 
 async def verify_rollups(
     pool: asyncpg.Pool, window: tuple[datetime, datetime], merchants: Sequence[int] | None
-) -> list[RollupDiffers]:
+) -> tuple[list[RollupDiffers], list[RollupFails]]:
     """Every rollup of a window against its source. What is merely late is taken in first; a bucket
-    that differs is looked at again, for a late event may just have come."""
+    that differs is looked at again, for a late event may just have come.
+
+    Returns:
+        The buckets that differ, and the rollups that could not be compared.
+
+    Raises:
+        asyncpg.PostgresError, OSError: the shard does not answer.
+    """
     wrong: list[RollupDiffers] = []
+    failing: list[RollupFails] = []
     for rollup in ROLLUPS:
-        found = await _looked_at(pool, rollup, outward(rollup, window), merchants)
-        for _ in range(AGAIN):
-            if not found:
-                break
-            buckets = [each.bucket for each in found]
-            again = (min(buckets), max(buckets) + rollup.bucket)
-            found = await _looked_at(pool, rollup, again, sorted({f.merchant_id for f in found}))
-        wrong += found
-    return wrong
+        try:
+            wrong += await _differing(pool, rollup, window, merchants)
+        except asyncpg.PostgresError as error:
+            if kind_of(error) == "transient":
+                raise
+            failing.append(RollupFails(rollup.name, f"{type(error).__name__}: {error}"))
+    return wrong, failing
+
+
+async def _differing(
+    pool: asyncpg.Pool,
+    rollup: Rollup,
+    window: tuple[datetime, datetime],
+    merchants: Sequence[int] | None,
+) -> list[RollupDiffers]:
+    found = await _looked_at(pool, rollup, outward(rollup, window), merchants)
+    for _ in range(AGAIN):
+        if not found:
+            break
+        buckets = [each.bucket for each in found]
+        again = (min(buckets), max(buckets) + rollup.bucket)
+        found = await _looked_at(pool, rollup, again, sorted({f.merchant_id for f in found}))
+    return found
 
 
 async def _looked_at(
@@ -117,7 +143,7 @@ async def _looked_at(
     merchants: Sequence[int] | None,
 ) -> list[RollupDiffers]:
     async with coordinating(pool) as connection:
-        await take_in(connection)
+        await take_in(connection, patient=True)
         return await audit.rollup_differs(connection, rollup, window, merchants)
 
 

@@ -15,6 +15,7 @@ from api.query.replaced import windows
 from api.query.trip import in_one_trip
 from api.query.warnings import warnings_about
 from api.query.written import Columns
+from db.saturation import saturated
 
 HLL_ERROR: Final = 0.0163
 OTHER: Final = "(other)"
@@ -77,7 +78,7 @@ def _totals(question: Question, columns: Columns, told: Mapping[str, Any]) -> di
     if not question.keys:
         return written.metrics(question, {name: columns[name][0] for name in question.metrics})
     if question.totals_are_sums:
-        sums = {name: sum(filter(None, columns[name])) for name in question.metrics}
+        sums = {name: saturated(sum(filter(None, columns[name]))) for name in question.metrics}
         return written.metrics(question, sums)
     return written.metrics(question, told, "total_")
 
@@ -143,7 +144,7 @@ def _zero_filled(question: Question, found: Columns) -> tuple[Columns, bool]:
 def _body(
     question: Question, planned: Plan, columns: Columns, told: Mapping[str, Any]
 ) -> dict[str, Any]:
-    fresh = Freshness.of(told, planned.source)
+    fresh = Freshness.of(told)
     approximate = (
         {"visitors": {"method": "hll", "relative_error": HLL_ERROR}}
         if "visitors" in question.metrics

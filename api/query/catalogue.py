@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from db.saturation import saturated_sum
 from events.countries import COUNTRIES
 
 Group = Literal["event", "visitors", "session"]
@@ -32,10 +33,7 @@ def _count(name: str, event: str, definition: str) -> Metric:
 
 
 def _money(name: str, event: str, definition: str) -> Metric:
-    expression = (
-        f"coalesce(sum(value_minor) FILTER (WHERE event = '{event}' AND currency = {{currency}}), "
-        "0)::int8"
-    )
+    expression = saturated_sum("value_minor", f"event = '{event}' AND currency = {{currency}}")
     return Metric(name, "event", "money", expression, definition)
 
 
@@ -86,7 +84,7 @@ _ALL: Final = (
         "units",
         "event",
         "count",
-        "coalesce(sum(units), 0)::int8",
+        saturated_sum("units"),
         "Quantities on purchases, summed.",
     ),
     _money("revenue", "purchase", "Values of purchases in one currency, before refunds."),

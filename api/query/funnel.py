@@ -192,7 +192,7 @@ async def answer(funnel: Funnel, place: Place) -> dict[str, Any]:
     """
     told = await fetch(place, count_visitors(funnel, place))
     check_cost(told["cost"], funnel.raw_rows)
-    fresh = Freshness.of(told, "raw")
+    fresh = Freshness.of(told)
     reached, continued = told["reached"], told["continued"]
     steps = []
     for n, step in enumerate(funnel.steps):

@@ -35,6 +35,12 @@ class Plan:
         return all(reading.source == "raw" for reading in self.readings)
 
     @property
+    def rollups(self) -> frozenset[str]:
+        """Names of the rollups that take part, and of those that they are made of."""
+        read = {r.relation for r in self.readings} & BY_NAME.keys()
+        return frozenset(read | ({BY_NAME[name].source for name in read} & BY_NAME.keys()))
+
+    @property
     def source(self) -> Source:
         """The finest source that the answer rests on."""
         sources = {reading.source for reading in self.readings}

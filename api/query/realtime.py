@@ -66,7 +66,7 @@ async def answer(asked: Realtime, place: Place) -> dict[str, Any]:
         asyncpg.PostgresError, OSError: the shard cannot answer now.
     """
     told = await fetch(place, count_visitors(asked, place))
-    fresh = Freshness.of(told, "raw")
+    fresh = Freshness.of(told)
     rows = zip(*(told[name] or [] for name in _NAMES), strict=True)
     found = {time: counts for time, *counts in rows}
     minutes = []

@@ -83,7 +83,7 @@ async def answer(asked: Receipt, place: Place) -> dict[str, Any]:
     """
     told = await fetch(place, find(asked, place))
     check_cost(told["cost"], asked.raw_rows)
-    fresh = Freshness.of(told, "raw")
+    fresh = Freshness.of(told)
     about = meta(fresh, asked.period.end, "raw", [])
     outcomes = msgspec.json.decode(told["outcomes"] or "[]")
     if not outcomes:

@@ -10,17 +10,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from api.query.plan import Reading
-from db.rollups import BY_NAME, DAY, SESSION_MEASURES, Rollup
+from db.rollups import BY_NAME, DAY, PURCHASED, SESSION_MEASURES, Rollup
+from db.saturation import LINE_MINOR
 
 Window = tuple[datetime, datetime]
 
+
+def _raw_measures(units: str, value_minor: str) -> str:
+    """What one raw row adds to the measures of an additive rollup."""
+    return (
+        f"1 AS events, ({PURCHASED})::int AS orders, "
+        f"CASE WHEN {PURCHASED} THEN {units} ELSE 0 END AS units, "
+        f"CASE WHEN counted THEN coalesce({value_minor}, 0) ELSE 0 END AS value_minor"
+    )
+
+
 RAW_MEASURES: Final = {
-    "events": "1 AS events, (event = 'purchase' AND counted)::int AS orders, "
-    "CASE WHEN event = 'purchase' AND counted THEN units ELSE 0 END AS units, "
-    "CASE WHEN counted THEN coalesce(value_minor, 0) ELSE 0 END AS value_minor",
-    "event_items": "1 AS events, (event = 'purchase' AND counted)::int AS orders, "
-    "CASE WHEN event = 'purchase' AND counted THEN quantity ELSE 0 END AS units, "
-    "CASE WHEN counted THEN coalesce(price_minor, 0) * quantity ELSE 0 END AS value_minor",
+    "events": _raw_measures("units", "value_minor"),
+    "event_items": _raw_measures("quantity", LINE_MINOR),
 }
 
 # Whole UTC days: the coarsest bucket of any rollup. A column of the one row that tells freshness.

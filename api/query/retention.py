@@ -105,7 +105,7 @@ async def answer(asked: Retention, place: Place) -> dict[str, Any]:
     """
     told = await fetch(place, count_visitors(asked, place))
     check_cost(told["cost"], asked.raw_rows)
-    fresh = Freshness.of(told, "raw")
+    fresh = Freshness.of(told)
     columns = (told["cohort"] or [], told["period"] or [], told["visitors"] or [])
     found = {(cohort, period): count for cohort, period, count in zip(*columns, strict=True)}
     labels = asked.period.labels(asked.interval)

@@ -1,5 +1,6 @@
 """All that an answer needs in one statement: one round trip, and its parts are of one snapshot."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -27,6 +28,11 @@ def in_one_trip(question: Question, planned: Plan, partition: int, topic: str) -
     """
     statement = Statement()
     shared = Shared(question, statement)
+    reads, since = planned.rollups, shared.start
+    if question.include.comparison:
+        before = replace(question, period=question.period.previous())
+        reads |= plan(before).rollups
+        since = statement.parameter(before.period.start, "timestamptz")
     answered, more = _answered(question, planned, shared)
     if question.include.totals and not question.totals_are_sums:
         more.append(_named("total", question, grouped(question, planned, shared, ())))
@@ -40,20 +46,31 @@ def in_one_trip(question: Question, planned: Plan, partition: int, topic: str) -
         others = _OTHER_CURRENCIES.format(currency=statement.parameter(question.currency, "text"))
     selected = ["answered.*", *(f"{name}.*" for name, _ in more), f"{others} AS others"]
     relations = [f"({answered}) AS answered", *(f"({query}) AS {name}" for name, query in more)]
-    return told_with(statement, selected, relations, (partition, topic))
+    where = (partition, topic)
+    return told_with(statement, selected, relations, where, reads=reads, since=since)
 
 
 def told_with(
-    statement: Statement, selected: list[str], relations: list[str], where: tuple[int, str]
+    statement: Statement,
+    selected: list[str],
+    relations: list[str],
+    where: tuple[int, str],
+    *,
+    reads: Collection[str] = (),
+    since: str = "$2::timestamptz",
 ) -> Statement:
     """One row of one-row relations, and beside them how fresh it is and what it cost to read.
 
     Args:
         where: the merchant's partition and the topic.
+        reads: names of the rollups that take part; none where raw rows answer.
+        since: the placeholder of the first instant that is read.
     """
     partition, topic = where
     number = statement.parameter(partition, "int4")
     fresh = FRESH.format(
+        rollups=statement.parameter(sorted(reads), "text[]"),
+        since=since,
         partition=number,
         topic=statement.parameter(topic, "text"),
         replacing=REPLACING.format(partition=number),

@@ -1,6 +1,7 @@
 """A shard with a week of simulated shops in it, as an ingester would have left it."""
 
 import asyncio
+import math
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -47,7 +48,7 @@ async def fill(dsn: str, events: int) -> None:
     await Loader(pool, "filled", timedelta(minutes=15)).load(ready)
     while True:
         try:
-            await refresh_late(pool)
+            await refresh_late(pool, math.inf)
             break
         except asyncpg.LockNotAvailableError:  # the server's own policy is refreshing it
             await asyncio.sleep(0.2)

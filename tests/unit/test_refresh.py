@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from db.refresh import windows
-from db.windows import Window, merged
+from db.refresh_queue import windows
+from db.windows import Window, by_day, merged
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -49,3 +49,14 @@ def test_windows_that_touch_or_overlap_become_one() -> None:
     assert merged(chunks(1, 0, 5)) == [(START, START + 2 * DAY), *chunks(5)]
     assert merged([(START, START + 9 * DAY), *chunks(3)]) == [(START, START + 9 * DAY)]
     assert merged([]) == []
+
+
+def test_windows_are_cut_at_midnights() -> None:
+    noon = timedelta(hours=12)
+    assert by_day([(START + noon, START + 2 * DAY + HOUR)]) == [
+        (START + noon, START + DAY),
+        (START + DAY, START + 2 * DAY),
+        (START + 2 * DAY, START + 2 * DAY + HOUR),
+    ]
+    assert by_day([(START, START + DAY)]) == [(START, START + DAY)]
+    assert by_day([]) == []
