@@ -12,6 +12,7 @@ from alembic.config import Config
 
 from db.installation import ensure_visitor_hash_key
 from db.policies import apply_policies
+from db.roles import apply_roles
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -64,6 +65,7 @@ def migrate(
             if number == 0:
                 ensure_visitor_hash_key(plain, visitor_hash_key)
             apply_policies(plain, max_age_days)
+            apply_roles(plain, catalogue=number == 0)
 
 
 def _engine(dsn: str) -> sa.Engine:

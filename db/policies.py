@@ -5,7 +5,6 @@ what late events changed; a policy catches up where no coordinator runs.
 """
 
 import psycopg
-from psycopg import sql
 
 from db.rollups import DAY, ROLLUPS, Rollup
 
@@ -21,27 +20,9 @@ REFRESH_START_DAYS = RAW_RETENTION_DAYS - 2
 # by the coordinator, and a policy that refreshes the same day at that moment is in its way.
 POLICY_DAYS = 10
 
-_READABLE = (
-    "events",
-    "event_items",
-    *(rollup.name for rollup in ROLLUPS),
-    "ingest_offset",
-    "ingest_batch",
-    "refresh_state",
-    "refresh_day",
-    "reprocess_run",
-    "reprocess_slice",
-    "verification",
-)
-# Of a reject not the bytes nor what they say: they were never checked, and may hold anything.
-_READABLE_OF_REJECTS = (
-    *("topic_id", "kafka_partition", "log_offset", "logged_at"),
-    *("merchant_id", "reason", "field"),
-)
-
 
 def apply_policies(connection: psycopg.Connection[object], max_age_days: int = 365) -> None:
-    """Bring every policy and grant of one shard to what is written here.
+    """Bring every policy of one shard to what is written here.
 
     Args:
         connection: in autocommit.
@@ -63,18 +44,6 @@ def apply_policies(connection: psycopg.Connection[object], max_age_days: int = 3
             "ON CONFLICT DO NOTHING",
             (rollup.name,),
         )
-    connection.execute(
-        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'footfall_analyst') "
-        "THEN CREATE ROLE footfall_analyst NOLOGIN; END IF; END $$"
-    )
-    for name in _READABLE:
-        connection.execute(
-            sql.SQL("GRANT SELECT ON {} TO footfall_analyst").format(sql.Identifier(name))
-        )
-    columns = sql.SQL(", ").join(map(sql.Identifier, _READABLE_OF_REJECTS))
-    connection.execute(
-        sql.SQL("GRANT SELECT ({}) ON rejected_event TO footfall_analyst").format(columns)
-    )
 
 
 def _retention_policy(connection: psycopg.Connection[object], table: str, days: int) -> None:

@@ -1,5 +1,5 @@
 # Fluentd with the Kafka output that waits for delivery reports.
-FROM fluent/fluentd:v1.19-debian-1
+FROM fluent/fluentd:v1.19-debian-1@sha256:f29b1d1103afd4bbcab8a17ecfefb411674ec57694f0cbd6641b4ae4dd65e13b
 USER root
 # hadolint ignore=DL3008
 RUN apt-get update \

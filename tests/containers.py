@@ -86,6 +86,8 @@ def timescale() -> Iterator[str]:
             POSTGRES_USER="footfall",
             POSTGRES_DB="footfall",
             POSTGRES_PASSWORD=password,
+            FOOTFALL_INGEST_PASSWORD=secrets.token_hex(16),
+            FOOTFALL_SERVE_PASSWORD=secrets.token_hex(16),
             GRAFANA_DATABASE_PASSWORD=secrets.token_hex(16),
             NO_TS_TUNE="true",
         )

@@ -120,16 +120,6 @@ def test_raw_rows_are_kept_for_as_long_as_events_may_be_old(shards: list[str]) -
     assert kept() == [("4001 days",)]
 
 
-def test_an_analyst_reads_numbers_and_no_keys(shards: list[str]) -> None:
-    with psycopg.connect(shards[0]) as connection:
-        may = connection.execute(
-            "SELECT has_table_privilege('footfall_analyst', name, 'SELECT') "
-            "FROM unnest(ARRAY['events', 'traffic_daily', 'api_key', 'merchant', 'installation', "
-            "'key_audit']) AS name"
-        ).fetchall()
-    assert may == [(True,), (True,), (False,), (False,), (False,), (False,)]
-
-
 def test_every_migration_has_its_script() -> None:
     for revision in MIGRATIONS.glob("*/versions/*.py"):
         assert Path(revision).with_suffix(".sql").exists()

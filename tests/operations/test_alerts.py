@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from api import telemetry as api_telemetry
+from background import supervisor
 from tests.operations.test_dashboards import telemetry_names
 from tests.processes import ROOT
 
@@ -29,7 +30,8 @@ OF_OTHERS = {
 @pytest.mark.parametrize("rule", RULES, ids=NAMES)
 def test_an_alert_asks_for_what_is_told(rule: dict[str, Any]) -> None:
     asked = set(re.findall(r"\b(?:footfall|node)_\w+", rule["expr"]))
-    ours = telemetry_names() | {sample.name for sample in api_telemetry.SPOOL_BYTES.describe()}
+    ours = telemetry_names() | telemetry_names(supervisor)
+    ours |= {sample.name for sample in api_telemetry.SPOOL_BYTES.describe()}
     assert asked
     assert asked <= ours | OF_OTHERS
 

@@ -5,18 +5,25 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import compose_spec
+import httpx
 import pytest
 import typer.main
 import yaml
 
+from db.roles import INGEST, SERVE
 from footfall.cli import app
 from footfall.environment import Environment
 from tests import containers
-from tests.processes import ROOT
+from tests.processes import ROOT, begin, free_port, wait_until
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -27,6 +34,9 @@ READ = set(re.findall(r'"(FOOTFALL_\w+)"', (ROOT / "footfall/environment.py").re
 def test_it_is_a_compose_file() -> None:
     merged = {key: value for key, value in COMPOSE.items() if not key.startswith("x-")}
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", yaml.safe_dump(merged, sort_keys=False))
+    text = re.sub(
+        r"@sha256:[0-9a-f]{64}", "", text
+    )  # a tag with a digest is unknown to the checker
     known = compose_spec.PyCompose.from_yaml(re.sub(r"\$\{\w+[^}]*\}", "given", text)).services
     assert set(known or {}) == set(SERVICES)
     with pytest.raises(ValueError, match="comand"):
@@ -117,9 +127,44 @@ def test_nothing_is_published_beyond_this_machine_unless_it_is_asked_for() -> No
 def test_the_servers_are_those_that_the_tests_use() -> None:
     parts = json.loads((ROOT / "stack/kafka.lock.json").read_text())
     (embedded,) = [each["version"] for each in parts if each["artifact"] == "kafka_2.13"]
-    assert SERVICES["kafka"]["image"] == f"apache/kafka:{embedded}"
+    assert SERVICES["kafka"]["image"].partition("@")[0] == f"apache/kafka:{embedded}"
     assert SERVICES["shard-0"]["image"] == SERVICES["shard-1"]["image"]
-    assert all(":" in each["image"] for each in SERVICES.values() if "build" not in each)
+
+
+def test_every_image_of_others_is_pinned_by_digest() -> None:
+    named = [each["image"] for each in SERVICES.values() if "build" not in each]
+    for file in ("Dockerfile", "edge/fluentd.Dockerfile"):
+        named += re.findall(r"^FROM (\S+)", (ROOT / file).read_text(), re.MULTILINE)
+    assert len(named) > 8
+    for image in named:
+        assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
+
+
+def test_the_proxy_reaches_the_api_and_nothing_else() -> None:
+    networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    with_proxy = {name for name, joined in networks.items() if joined & networks["proxy"]}
+    assert with_proxy == {"proxy", "api-1", "api-2"}
+    for name in ("kafka", "shard-0", "shard-1", "migrate"):
+        assert networks[name] == {"back"}
+    assert COMPOSE["networks"]["back"] == {"internal": True}
+    assert set().union(*networks.values()) == set(COMPOSE["networks"])
+
+
+def test_the_api_believes_the_address_that_the_proxy_has() -> None:
+    (address,) = (each["ipv4_address"] for each in SERVICES["proxy"]["networks"].values())
+    (subnet,) = (each["subnet"] for each in COMPOSE["networks"]["front"]["ipam"]["config"])
+    assert ip_address(address) in ip_network(subnet)
+    for name in ("api-1", "api-2"):
+        environment = Environment.read(OURS[name]["environment"])
+        assert environment.trusted_proxies == (address,)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_process_has_its_own_role(name: str) -> None:
+    roles = {"migrate": "footfall", "ingest": INGEST, "serve": SERVE}
+    users = set(re.findall(r"//(\w+):", OURS[name]["environment"]["FOOTFALL_SHARDS"]))
+    assert users == {roles[OURS[name]["command"][0]]}
+    assert all(role in (ROOT / "deploy/database/roles.sh").read_text() for role in (INGEST, SERVE))
 
 
 def test_the_containers_of_the_tests_are_told_what_the_compose_file_tells_them() -> None:
@@ -185,3 +230,61 @@ def test_haproxy_accepts_its_file() -> None:
         ["haproxy", "-c", "-f", file], capture_output=True, text=True, check=False
     )
     assert done.returncode in (0, 2), done.stderr  # 2: well, but names resolve only in the engine
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with the request's headers."""
+
+    def do_GET(self) -> None:
+        """Whatever the path."""
+        body = json.dumps(dict(self.headers)).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its parent's name
+        """Nothing."""
+
+
+@contextmanager
+def echoing() -> Iterator[int]:
+    """The port of a server that echoes."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is missing (Debian: haproxy)")
+def test_the_proxy_replaces_forwarded_addresses_and_logs_no_query(tmp_path: Path) -> None:
+    with echoing() as behind:
+        port, file = free_port(), tmp_path / "haproxy.cfg"
+        text = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
+        text = text.replace("bind :8080", f"bind 127.0.0.1:{port}")
+        text = re.sub(r"(server api-\d) \S+", rf"\1 127.0.0.1:{behind}", text)
+        file.write_text(text)
+        proxy = begin(["haproxy", "-db", "-f", str(file)], {})
+        try:
+
+            def answers() -> bool:
+                try:
+                    return httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            wait_until(answers, 30, "\n".join(proxy.lines))
+            answer = httpx.get(
+                f"http://127.0.0.1:{port}/v1/events?key=not-for-logs",
+                headers=[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-For", "203.0.113.8")],
+            )
+            assert httpx.Headers(answer.json())["X-Forwarded-For"] == "127.0.0.1"
+            proxy.wait_for("GET /v1/events HTTP/1.1")
+            assert "not-for-logs" not in "\n".join(proxy.lines)
+        finally:
+            proxy.close()

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 import psycopg
@@ -163,13 +164,13 @@ def test_what_prometheus_is_asked_for_is_told_by_the_code() -> None:
                 assert metric in telemetry_names(), metric
 
 
-def telemetry_names() -> set[str]:
-    """The names of an ingester's series, as Prometheus has them."""
+def telemetry_names(module: ModuleType = telemetry) -> set[str]:
+    """The names of a module's series, an ingester's by default, as Prometheus has them."""
     import prometheus_client
 
     return {
         sample
-        for collector in vars(telemetry).values()
+        for collector in vars(module).values()
         if isinstance(collector, prometheus_client.metrics.MetricWrapperBase)
         for metric in collector.describe()
         for sample in (
