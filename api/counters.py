@@ -8,6 +8,7 @@ than a probe has free slots, the name with the least points is forgotten.
 import mmap
 import struct
 import time
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Self
@@ -15,6 +16,7 @@ from typing import Final, Self
 SLOTS: Final = 1 << 16
 PROBES: Final = 16
 WINDOW_S: Final = 60
+MOST: Final = 2**32 - 1  # points that a slot can hold
 _SLOT: Final = struct.Struct("<QII")  # hash of the name, minute since the epoch, points
 
 
@@ -37,19 +39,25 @@ class Counters:
 
     def spent(self, name: str) -> int:
         """Points that a name has spent this minute."""
-        at, points = self._find(name)
-        return points if at is not None else 0
+        _, points = self._find(_key(name), _minute())
+        return points
 
-    def spend(self, name: str, points: int) -> None:
-        """Add to what a name has spent."""
-        key, minute = _key(name), int(time.time() // WINDOW_S)
-        at, spent = self._find(name)
+    def spend(self, name: str, points: int, limit: int = MOST) -> int | None:
+        """Add to what a name has spent this minute, unless that would exceed the limit.
+
+        Returns:
+            What the name has spent now; None where nothing was added.
+        """
+        key, minute = _key(name), _minute()
+        at, spent = self._find(key, minute)
+        if spent + points > limit:
+            return None
         if at is None:
-            at, spent = self._cheapest(key, minute), 0
-        _SLOT.pack_into(self._memory, at, key, minute, min(spent + points, 2**32 - 1))
+            at = self._cheapest(key, minute)
+        _SLOT.pack_into(self._memory, at, key, minute, spent + points)
+        return spent + points
 
-    def _find(self, name: str) -> tuple[int | None, int]:
-        key, minute = _key(name), int(time.time() // WINDOW_S)
+    def _find(self, key: int, minute: int) -> tuple[int | None, int]:
         for at in _places(key):
             held, then, points = _SLOT.unpack_from(self._memory, at)
             if held == key and then == minute:
@@ -75,5 +83,10 @@ def _key(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
-def _places(key: int) -> list[int]:
-    return [(key + probe) % SLOTS * _SLOT.size for probe in range(PROBES)]
+def _minute() -> int:
+    return int(time.time() // WINDOW_S)
+
+
+def _places(key: int) -> Iterator[int]:
+    for probe in range(PROBES):  # nearly always the first is the one
+        yield (key + probe) % SLOTS * _SLOT.size

@@ -26,18 +26,21 @@ MAX_QUERY_BYTES: Final = 8_192
 _FREE: Final = ("/health/", "/schema", "/page/", "/footfall.js")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Window:
     """What one name may spend in the current minute."""
 
     counters: Counters
     name: str
     limit: int
+    _spent: int | None = None  # after the last charge of this request
 
     @property
     def left(self) -> int:
         """Points that are left."""
-        return max(0, self.limit - self.counters.spent(self.name))
+        if self._spent is None:
+            self._spent = self.counters.spent(self.name)
+        return max(0, self.limit - self._spent)
 
     def charge(self, points: int) -> None:
         """Spend points.
@@ -45,18 +48,16 @@ class Window:
         Raises:
             ProblemDetailsException: 429, there are not so many left.
         """
-        left = self.left
-        if points > left:
+        self._spent = self.counters.spend(self.name, points, self.limit)
+        if self._spent is None:
             wait = seconds_left()
             raise problem(
                 429,
                 "too_many_requests",
-                f"This costs {points} of {self.limit} points a minute, and {left} are left: "
+                f"This costs {points} of {self.limit} points a minute, and {self.left} are left: "
                 f"try again in {wait} seconds.",
                 headers={"Retry-After": str(wait)},
             )
-        if points:
-            self.counters.spend(self.name, points)
 
     @property
     def headers(self) -> dict[str, str]:

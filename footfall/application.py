@@ -8,6 +8,7 @@ from typing import Any
 
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
+import footfall.shared_telemetry  # noqa: F401 - before any metric is made
 from api.app import create_app
 from footfall.environment import Environment, configure_logging
 from footfall.loop import collect_rarely

@@ -51,7 +51,7 @@ WITH since AS (SELECT * FROM unnest($1::int4[], $2::int8[]) AS since (kafka_part
      told AS (SELECT merchant_id, bool_or(late) AS late
                 FROM (TABLE changed UNION ALL
                       SELECT merchant_id, true FROM overtaken_order JOIN since
-                       USING (kafka_partition) WHERE overtaken_by >= first) AS both
+                       USING (kafka_partition) WHERE overtaken_by >= first) AS seen
                GROUP BY merchant_id)
 SELECT now() AS seen_at, (SELECT rows FROM batch)::int8 AS rows,
        array_agg(merchant_id) AS merchants, array_agg(late) AS late
@@ -111,12 +111,16 @@ class Changes:
 
     async def watch(self) -> None:
         """Poll until cancelled. A shard that is away is not an error here: nothing is known of it
-        meanwhile."""
+        meanwhile.
+
+        Raises:
+            asyncpg.PostgresError: the shard answers and refuses, a table is missing say.
+        """
         while True:
             try:
                 await self.poll()
             except Exception as error:
-                if kind_of(error) != "transient" and not isinstance(error, asyncpg.PostgresError):
+                if kind_of(error) != "transient":
                     raise
                 log.debug("not_polled", error=repr(error))
             await asyncio.sleep(POLL_S)

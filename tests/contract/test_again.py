@@ -166,3 +166,12 @@ def test_no_worker_answers_older_than_it_says(two_workers: Service, service: Ser
     for as_of, events in seen:
         assert events >= 1 + sum(at < as_of for at in logged)
     assert len({as_of for as_of, _ in seen}) > 1
+
+
+def test_the_polls_that_keep_answers_true_do_not_fail(service: Service, shop: int) -> None:
+    service.send(shop, page_view())
+    service.wait_for_events(shop, 1)
+    told = service.telemetry()
+    for shard in range(len(service.world.shards)):
+        assert f'footfall_task_running{{task="watermarks_{shard}"}} 1.0' in told
+        assert f'footfall_task_failures_total{{task="watermarks_{shard}"}}' not in told
