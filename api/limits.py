@@ -6,6 +6,7 @@ that say what is left. The counters are shared by the workers of a server (`api.
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -175,11 +176,15 @@ def address_of(scope: Any) -> str:
     """Whom a request comes from: an IPv4 address, or the /64 network of an IPv6 one, which is what
     a provider gives a customer."""
     client = scope.get("client")
-    host = str(client[0]) if client else ""
+    return _network(str(client[0])[:64]) if client else ""
+
+
+@lru_cache(4096)
+def _network(host: str) -> str:
     try:
         address = ip_address(host)
     except ValueError:
-        return host[:64]
+        return host
     if isinstance(address, IPv6Address):
         mapped = address.ipv4_mapped
         return str(mapped) if mapped else str(IPv6Address(int(address) >> 64 << 64))
