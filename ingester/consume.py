@@ -35,7 +35,7 @@ from ingester.settings import IngestSettings
 log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 10_000
-AT_ONCE_BYTES: Final = 16 << 20  # asked for at a time, by the size of the messages before
+AT_ONCE_BYTES: Final = 16 << 20
 POLL_S: Final = 0.1
 ASSIGN_WITHIN_S: Final = 60.0
 _LOST: Final = frozenset(
@@ -64,6 +64,20 @@ class _Position:
     next_offset: int
 
 
+class FetchSize:
+    """How many messages to ask a consumer for at a time: as many as have 16 MiB, by the average of
+    the last ones, and at most 10,000."""
+
+    def __init__(self) -> None:
+        self.messages = AT_ONCE
+
+    def learn(self, messages: int, size: int) -> None:
+        """So many messages had so many bytes."""
+        if messages:
+            average = max(1, size // messages)
+            self.messages = max(1, min(AT_ONCE, AT_ONCE_BYTES // average))
+
+
 class TopicReader:
     """The consumer and what it was assigned; an async context manager."""
 
@@ -76,7 +90,7 @@ class TopicReader:
         self._positions: dict[int, _Position] = {}
         self._unplaced: set[int] = set()  # assigned, but their shard has not said where to read on
         self._failed: BaseException | None = None
-        self._at_once = AT_ONCE
+        self._fetch = FetchSize()
         self.on_assigned: Callable[[set[int]], None] = lambda _: None
         self.topic_id = ""
         common: dict[str, str | int | float | bool] = {
@@ -134,16 +148,14 @@ class TopicReader:
             AssignmentError: this consumer can no longer be trusted with its partitions.
         """
         messages: list[Message] = await self._on_thread(
-            partial(self._consumer.consume, self._at_once, POLL_S)
+            partial(self._consumer.consume, self._fetch.messages, POLL_S)
         )
         if self._failed is not None:
             raise AssignmentError("cannot take up partitions") from self._failed
         if any(map(_error, messages)):
             messages = await self._without_errors(messages)
         taken = as_columns(messages)
-        if len(taken):
-            average = max(1, taken.size // len(taken))
-            self._at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // average))
+        self._fetch.learn(len(taken), taken.size)
         return taken
 
     def batch(self, taken: Messages) -> Batch | None:

@@ -14,12 +14,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from db import history
 from db.history import Offsets
 from events.batch import Messages
-from ingester.consume import as_columns
+from ingester.consume import FetchSize, as_columns
 from reprocess.archive_files import Kept
 
 T = TypeVar("T")
-AT_ONCE: Final = 10_000
-AT_ONCE_BYTES: Final = 16 << 20  # asked for at a time, by the size of the messages before
 BATCH: Final = 50_000
 BATCH_BYTES: Final = 32 << 20
 SILENT_S: Final = 60.0
@@ -33,7 +31,7 @@ class LogSource:
 
     def __init__(self, bootstrap: str, topic: str, options: dict[str, str]) -> None:
         self._topic = topic
-        self._at_once = AT_ONCE
+        self._fetch = FetchSize()
         self._next: tuple[int, int] | None = None  # the place that comes without a seek
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay")
         self._consumer = Consumer(
@@ -102,7 +100,9 @@ class LogSource:
         for start, end in ranges:
             async for part in self._range(partition, start, end):
                 held += part
-                size += sum(map(len, part))
+                bytes_ = sum(map(len, part))
+                self._fetch.learn(len(part), bytes_)
+                size += bytes_
                 if len(held) >= BATCH or size >= BATCH_BYTES:
                     yield held
                     held, size = [], 0
@@ -116,7 +116,7 @@ class LogSource:
         silent, at = 0.0, start
         while at < end:
             # No more than there are: the client would wait for the rest.
-            count = min(self._at_once, end - at)
+            count = min(self._fetch.messages, end - at)
             messages: list[Message] = await self._on_thread(
                 partial(self._consumer.consume, count, 0.5)
             )
@@ -125,8 +125,6 @@ class LogSource:
             if silent >= SILENT_S:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             if good:
-                average = max(1, sum(map(len, good)) // len(good))
-                self._at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // average))
                 at = _offset(good[-1]) + 1
                 yield good if at <= end else [each for each in good if _offset(each) < end]
             if at_end and not goes_on:
