@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -18,7 +18,7 @@ import structlog
 
 from db import refresh_queue
 from db.pools import Connection
-from db.refresh_queue import Queue, held_windows, windows
+from db.refresh_queue import Queue, closed_within, held_windows
 from db.rollups import DAY, Rollup
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,6 @@ _CONTENDED: Final = frozenset({"55P03", "40001", "40P01"})
 TIMED_OUT: Final = "57014"
 # The server goes away or is no primary any more: no day is at fault.
 _AWAY: Final = frozenset({"08", "25", "57"})
-_MOMENT: Final = timedelta(microseconds=1)
 
 
 async def refresh_late(pool: asyncpg.Pool, budget_s: float = PASS_S) -> int:
@@ -137,7 +136,7 @@ async def _refresh_days(
     if watermark is not None and watermark < start:
         start = watermark
     held = await held_windows(connection, start, end)
-    found = windows(rollup.bucket, (start, end - _MOMENT), held, began)
+    found = closed_within(rollup.bucket, (start, end), held, began)
     for window in found:
         await refresh(connection, rollup, *window)
     await refresh_queue.note_done(connection, rollup, days)

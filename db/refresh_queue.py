@@ -13,6 +13,8 @@ from db.pools import Connection
 from db.rollups import DAY, ROLLUPS, Rollup
 from db.windows import Window, by_day, floor_to, merged
 
+_MOMENT: Final = timedelta(microseconds=1)
+
 _STATE: Final = "SELECT rollup, noted_at FROM refresh_state"
 
 _DIRTY: Final = """
@@ -278,6 +280,13 @@ def windows(
     last = min(last, floor_to(bucket, now))
     cut = [(max(first, start), min(last, end)) for start, end in held]
     return merged((start, end) for start, end in cut if start < end)
+
+
+def closed_within(
+    bucket: timedelta, span: Window, held: Sequence[Window], now: datetime
+) -> list[Window]:
+    """Whole closed buckets that hold any moment of [start, end); else as `windows`."""
+    return windows(bucket, (span[0], span[1] - _MOMENT), held, now)
 
 
 def days_of(stretches: Iterable[Window]) -> list[datetime]:

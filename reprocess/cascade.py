@@ -1,7 +1,8 @@
 """Rollups follow the rows: hourly, then daily, only where rows changed."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -10,14 +11,13 @@ from db import refresh_queue
 from db.errors import kind_of
 from db.pools import Connection
 from db.refresh import TIMED_OUT, coordinating, refresh, take_in
-from db.refresh_queue import held_windows, windows
+from db.refresh_queue import closed_within, held_windows
 from db.retry import patiently
 from db.rollups import ROLLUPS, Rollup
 from db.windows import Window, by_day, merged
 
 # Ten minutes in all: a policy that catches up on months is at it for minutes.
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, *[30.0] * 19)
-_MOMENT: Final = timedelta(microseconds=1)
 
 
 class RollupFailsError(Exception):
@@ -53,8 +53,8 @@ async def cascade(
                 failed[rollup.name] = failed[rollup.source]
                 continue
             found: list[Window] = []
-            for start, end in hours:
-                found += windows(rollup.bucket, (start, end - _MOMENT), held, now)
+            for hour in hours:
+                found += closed_within(rollup.bucket, hour, held, now)
             try:
                 count += await _force(connection, rollup, _before(shown.get(rollup.name), found))
             except asyncpg.PostgresError as error:
@@ -82,7 +82,7 @@ async def _force(connection: Connection, rollup: Rollup, found: Sequence[Window]
     """A day at a time: a year of a large shard does not fit into one statement's time."""
     pieces = by_day(found)
     for start, end in pieces:
-        await _patiently(lambda s=start, e=end: refresh(connection, rollup, s, e, force=True))  # type: ignore[misc]
+        await _patiently(partial(refresh, connection, rollup, start, end, force=True))
         await refresh_queue.note_done_within(connection, rollup, start, end)
     return len(pieces)
 
