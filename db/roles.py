@@ -16,22 +16,19 @@ from typing import Final, LiteralString, cast
 import psycopg
 from psycopg import sql
 
+from db import tables
 from db.rollups import ROLLUPS
 
 INGEST: Final = "footfall_ingest"
 SERVE: Final = "footfall_serve"
 ANALYST: Final = "footfall_analyst"
 
+_TABLES: Final = tuple(table.name for table in tables.shard.sorted_tables)
+_ROLLUPS: Final = tuple(rollup.name for rollup in ROLLUPS)
 _NUMBERS: Final = (
-    *("events", "event_items"),
-    *(rollup.name for rollup in ROLLUPS),
+    *("events", "event_items", *_ROLLUPS),
     *("ingest_offset", "ingest_batch", "refresh_state", "refresh_day"),
     *("reprocess_run", "reprocess_slice", "verification"),
-)
-_LEDGER: Final = (
-    *("events", "event_items", "rejected_event", "duplicate_event", "first_order"),
-    *("overtaken_order", "ingest_offset", "ingest_batch", "refresh_state", "refresh_day"),
-    *("processed_day", "reprocess_run", "reprocess_slice", "reprocess_change", "verification"),
 )
 # Of a reject neither the bytes nor its detail: they were never checked, and may hold anything.
 _REJECT_COLUMNS: Final = (
@@ -83,8 +80,8 @@ def apply_roles(connection: psycopg.Connection[object], *, catalogue: bool) -> N
             columns, sql.Identifier(ANALYST)
         )
     )
-    _grant(connection, "SELECT, INSERT, UPDATE, DELETE", _LEDGER, INGEST)
-    _grant(connection, "SELECT", (*_LEDGER, *_NUMBERS, "alembic_version_shard"), SERVE)
+    _grant(connection, "SELECT, INSERT, UPDATE, DELETE", _TABLES, INGEST)
+    _grant(connection, "SELECT", (*_TABLES, *_ROLLUPS, "alembic_version_shard"), SERVE)
     _grant(connection, "SELECT", ("alembic_version_shard",), INGEST)
     if catalogue:
         read = ("merchant", "shard_map", "shard_move", "alembic_version_catalogue")
@@ -101,11 +98,11 @@ def apply_roles(connection: psycopg.Connection[object], *, catalogue: bool) -> N
 def _grant(
     connection: psycopg.Connection[object], what: LiteralString, names: tuple[str, ...], role: str
 ) -> None:
-    tables = sql.SQL(", ").join(map(sql.Identifier, names))
+    relations = sql.SQL(", ").join(map(sql.Identifier, names))
     connection.execute(
         sql.SQL("GRANT {} ON {} TO {}").format(
             sql.SQL(what),
-            tables,
+            relations,
             sql.Identifier(role),
         )
     )
@@ -116,7 +113,7 @@ def _own_rollups(connection: psycopg.Connection[object]) -> None:
     others = connection.execute(
         "SELECT view_name FROM timescaledb_information.continuous_aggregates "
         "WHERE view_name = ANY (%s) AND view_owner::text <> %s",
-        ([rollup.name for rollup in ROLLUPS], INGEST),
+        (list(_ROLLUPS), INGEST),
     ).fetchall()
     for (name,) in cast("list[tuple[str]]", others):
         connection.execute(

@@ -1,4 +1,5 @@
-"""Every table, once: what the migrations make of a database, and what tests hold it against.
+"""Every table, once: what the migrations make of a database, what roles are granted (`db.roles`),
+and what tests compare a database with.
 
 Two groups live in two metadatas, because they live in different databases: the *catalogue*
 (merchants, keys, shard map) only in the first shard's, the *shard* tables in every shard's.
