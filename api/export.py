@@ -19,7 +19,7 @@ from api.query.freshness import Freshness
 from api.query.language import Question
 from api.query.meta import meta
 from api.query.place import ACQUIRE_S, Place, check_cost, check_place
-from api.query.plan import plan
+from api.query.plan import Plan, plan
 from api.query.replaced import windows
 from api.query.sql import Statement, affordable, select
 from api.query.trip import told_with
@@ -114,7 +114,7 @@ async def _pieces(question: Question, place: Place) -> AsyncGenerator[Any]:
     async with AsyncExitStack() as held:
         connection = await held.enter_async_context(place.scans.acquire(timeout=ACQUIRE_S))
         await held.enter_async_context(connection.transaction(readonly=True))
-        before = _before(question, place)
+        before = _before(question, planned, place)
         told = await connection.fetchrow(before.text, *before.parameters)
         assert told is not None  # noqa: S101 - it gives exactly one row
         check_cost(told["cost"], question.raw_rows)
@@ -149,7 +149,7 @@ async def _pieces(question: Question, place: Place) -> AsyncGenerator[Any]:
             rows = await cursor.fetch(PIECE) if sent < question.limit else []
 
 
-def _before(question: Question, place: Place) -> Statement:
+def _before(question: Question, planned: Plan, place: Place) -> Statement:
     """How fresh it is, and what it would cost."""
     statement = Statement()
     allowed = "true"
@@ -158,10 +158,10 @@ def _before(question: Question, place: Place) -> Statement:
         statement.parameter(question.period.start, "timestamptz"),
         statement.parameter(question.period.end, "timestamptz"),
     )
-    if plan(question).source == "raw":
+    if planned.source == "raw":
         allowed = affordable(statement, bounds, question.raw_rows)
     where = (place.partition, place.topic)
-    return told_with(statement, [f"{allowed} AS allowed"], [], where, reads=plan(question).rollups)
+    return told_with(statement, [f"{allowed} AS allowed"], [], where, reads=planned.rollups)
 
 
 def _stream(kind: Format, about: dict[str, Any], content: AsyncIterator[bytes]) -> Response[Any]:

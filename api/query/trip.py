@@ -29,11 +29,13 @@ def in_one_trip(question: Question, planned: Plan, partition: int, topic: str) -
     statement = Statement()
     shared = Shared(question, statement)
     reads, since = planned.rollups, shared.start
+    earlier: tuple[Question, Plan] | None = None
     if question.include.comparison:
         before = replace(question, period=question.period.previous())
-        reads |= plan(before).rollups
+        earlier = before, plan(before)
+        reads |= earlier[1].rollups
         since = statement.parameter(before.period.start, "timestamptz")
-    answered, more = _answered(question, planned, shared)
+    answered, more = _answered(question, planned, shared, earlier)
     if question.include.totals and not question.totals_are_sums:
         more.append(_named("total", question, grouped(question, planned, shared, ())))
     if question.include.other:
@@ -90,9 +92,13 @@ def _named(prefix: str, question: Question, query: str) -> tuple[str, str]:
 
 
 def _answered(
-    question: Question, planned: Plan, shared: Shared
+    question: Question, planned: Plan, shared: Shared, earlier: tuple[Question, Plan] | None
 ) -> tuple[str, list[tuple[str, str]]]:
-    """The page's columns as arrays; and what stands beside them of the period before."""
+    """The page's columns as arrays, and the row of the period before where that is compared.
+
+    Args:
+        earlier: the question about the period before, and its plan.
+    """
     columns = [f"array_agg({name}) AS {name}" for name in question.columns]
     if not question.keys:
         page = grouped(question, planned, shared, ())
@@ -102,12 +108,11 @@ def _answered(
             shared.statement.shared["page"] = page
             page = f"SELECT * FROM page ORDER BY {order(question)}"
     beside: list[tuple[str, str]] = []
-    if question.include.comparison:
-        before = replace(question, period=question.period.previous())
-        earlier, then = plan(before), Shared(before, shared.statement)
-        beside.append(_named("before", question, grouped(before, earlier, then, ())))
+    if earlier is not None:
+        then = Shared(earlier[0], shared.statement)
+        beside.append(_named("before", question, grouped(*earlier, then, ())))
         if question.keys:
-            page = _beside(question, page, grouped(before, earlier, then, question.keys), shared)
+            page = _beside(question, page, grouped(*earlier, then, question.keys), shared)
             columns += [f"array_agg(then_{name}) AS then_{name}" for name in question.metrics]
     return f"SELECT {', '.join(columns)} FROM ({page}) AS found", beside
 
