@@ -8,18 +8,18 @@ from typing import Final
 import polars as pl
 
 from db.pools import Connection
-from db.saturation import saturated
+from db.saturation import INT8_MAX, saturated
 
-_KEEP: Final = """
+_KEEP: Final = f"""
 INSERT INTO reprocess_change AS held (run_id, kafka_partition, window_start, merchant_id, day,
        measure, before, after)
 SELECT $1, $2, $3, merchant_id, day, measure, before, after
   FROM unnest($4::int8[], $5::date[], $6::text[], $7::int8[], $8::int8[])
        AS change (merchant_id, day, measure, before, after)
     ON CONFLICT (run_id, kafka_partition, window_start, merchant_id, day, measure)
-    DO UPDATE SET before = least(held.before::numeric + excluded.before, 9223372036854775807)::int8,
-                  after = least(held.after::numeric + excluded.after, 9223372036854775807)::int8
-"""
+    DO UPDATE SET before = least(held.before::numeric + excluded.before, {INT8_MAX})::int8,
+                  after = least(held.after::numeric + excluded.after, {INT8_MAX})::int8
+"""  # noqa: S608 - a number of ours
 CHANGE: Final = ("merchant_id", "day", "measure", "before", "after")
 
 
