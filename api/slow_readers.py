@@ -15,7 +15,7 @@ WRITE_WITHIN_S: Final = 30.0
 
 
 class SlowReaders(ASGIMiddleware):
-    """The outermost of the middlewares: a time-out for each piece of each answer."""
+    """The outermost of the middlewares: a time-out for each piece of a streamed answer."""
 
     scopes = (ScopeType.HTTP,)
 

@@ -16,8 +16,8 @@ RAW_RETENTION_DAYS = (
 COLUMNSTORE_AFTER_DAYS = 7
 # Where raw rows are gone a refresh would erase the rollup's: stay inside the retention.
 REFRESH_START_DAYS = RAW_RETENTION_DAYS - 2
-# How much one run of a refresh policy does, a day at a time: a rollup that was made anew is filled
-# by the coordinator, and a policy that refreshes the same day at that moment is in its way.
+# How much one run of a refresh policy does, a day at a time. The coordinator fills a rollup that a
+# migration has created again; a policy that refreshes the same day blocks it.
 POLICY_DAYS = 10
 
 
@@ -73,8 +73,8 @@ def _columnstore_policy(connection: psycopg.Connection[object], relation: str) -
 
 
 def _refresh_policy(connection: psycopg.Connection[object], rollup: Rollup) -> None:
-    """Oldest first: a newer window moves the watermark, and what lies before it and was never
-    refreshed would be hidden until its turn comes."""
+    """Oldest first: a newer window moves the watermark, and answers then miss the rows of older
+    windows that were never refreshed."""
     newest_first = connection.execute(
         "SELECT coalesce(config ->> 'refresh_newest_first', 'true') "
         "FROM timescaledb_information.jobs AS job "

@@ -1,8 +1,7 @@
 """Telemetry that the workers of `footfall serve` share. Import it before any metric is made.
 
-prometheus_client asks for the process's id at each count when processes share their telemetry. The
-system call is a twentieth of what a cached answer costs, so the id is remembered, in each child
-anew.
+When processes share their telemetry, prometheus_client calls os.getpid() at each count. That system
+call is a twentieth of the cost of a cached answer, so the id is stored once in each process.
 """
 
 import os

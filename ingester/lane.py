@@ -114,7 +114,7 @@ class Lane:
 
     @contextmanager
     def _read_again_if_it_fails(self, batch: Batch) -> Iterator[None]:
-        """A batch that is dropped by an error is read again from where the shard stands."""
+        """A batch that an error dropped is read again from the offset that the shard stores."""
         try:
             yield
         except Exception:

@@ -67,8 +67,8 @@ class Pipeline:
     async def run(self) -> None:
         """Run until stopped.
 
-        Background tasks that fail are started again; what they dropped is read again from where
-        the shards stand.
+        Background tasks that fail are started again; what they dropped is read again from the
+        offsets that the shards store.
 
         Raises:
             HaltedError: the topic was re-created.

@@ -55,7 +55,7 @@ def saturated_amounts(question: Question, columns: Columns, told: Mapping[str, A
         if max(values) >= INT8_MAX:
             found.append(
                 f"The sum of {name} is larger than can be stored: the largest amount that can be "
-                "stands for it."
+                "is shown instead."
             )
     return found
 

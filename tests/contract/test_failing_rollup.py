@@ -1,4 +1,4 @@
-"""A rollup that cannot be refreshed holds up nothing else, and everybody is told."""
+"""A rollup that cannot be refreshed delays no other; answers, doctor and telemetry say so."""
 
 import os
 import re
