@@ -107,6 +107,7 @@ def _with_places(frame: pl.DataFrame, messages: Messages) -> pl.DataFrame:
         (pl.col("ts_ms") * 1000).cast(UTC_MICROS).alias("ts"),
         (pl.col("logged_ms") * 1000).cast(UTC_MICROS).alias("logged_at"),
         pl.lit(value=True).alias("counted"),
+        pl.col("sent_by").eq_missing(pl.lit(PUBLIC_KEY)).alias("from_public_key"),
     )
 
 
@@ -152,7 +153,6 @@ def _rows(frame: pl.DataFrame, visitor_hash: VisitorHash) -> pl.DataFrame:
     frame = visitor_hash.add(frame, "session_id", "session")
     frame = frame.with_columns(
         pl.col("utm_campaign").alias("campaign"),
-        pl.col("sent_by").eq_missing(pl.lit(PUBLIC_KEY)).alias("from_public_key"),
         minor_units(pl.col("value"), pl.col("currency")).alias("value_minor"),
     )
     register, rank = registers(frame.get_column("visitor").to_numpy())

@@ -1,5 +1,8 @@
 """A client's retry counts once: the same merchant, timestamp and event id within the window.
 
+What came by a public key, which anyone can send with, repeats any such event, but makes none that
+came from a server a repeat: a server's event repeats only a server's.
+
 A rotating Bloom filter says which events may have been seen; the table has the last word on those,
 so the answer is exact, the memory bounded, and a restart or a replay decides alike.
 """
@@ -22,17 +25,29 @@ from events.identity import fingerprint
 FILTER_KEYS: Final = 4_000_000
 FALSE_POSITIVES: Final = 0.01
 _ROWS_AT_ONCE: Final = 20_000
+# of rows, as `decide` takes them
+_KEYED: Final = (
+    pl.int_range(pl.len(), dtype=pl.Int64).alias("place"),
+    "merchant_id",
+    "ts",
+    "event_id",
+    "from_public_key",
+    "logged_at",
+)
 _ODD_1: Final = np.uint64(0x9E3779B97F4A7C15)
 _ODD_2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 
+# By the hash of the event id in the index: many events may have one merchant and timestamp.
 _STORED: Final = """
 SELECT asked.place, max(stored.logged_at) AS logged_at
-  FROM unnest($1::int8[], $2::int8[], $3::timestamptz[], $4::text[])
-       AS asked (place, merchant_id, ts, event_id)
+  FROM unnest($1::int8[], $2::int8[], $3::timestamptz[], $4::text[], $5::bool[])
+       AS asked (place, merchant_id, ts, event_id, from_public_key)
   JOIN events AS stored
     ON stored.merchant_id = asked.merchant_id AND stored.ts = asked.ts
+   AND hashtextextended(stored.event_id, 0) = hashtextextended(asked.event_id, 0)
    AND stored.event_id = asked.event_id
- WHERE stored.ts BETWEEN $5 AND $6
+   AND (asked.from_public_key OR NOT stored.from_public_key)
+ WHERE stored.ts BETWEEN $6 AND $7
  GROUP BY asked.place
 """
 
@@ -122,13 +137,7 @@ async def duplicates(
     connection: Connection, recent: RecentKeys, rows: pl.DataFrame
 ) -> npt.NDArray[np.int64]:
     """Places in `rows` (in log order) of events that repeat one counted within the window."""
-    keyed = rows.select(
-        pl.int_range(pl.len(), dtype=pl.Int64).alias("place"),
-        "merchant_id",
-        "ts",
-        "event_id",
-        "logged_at",
-    ).filter(pl.col("event_id").is_not_null())
+    keyed = rows.select(*_KEYED).filter(pl.col("event_id").is_not_null())
     if keyed.is_empty():
         return np.empty(0, np.int64)
     keys = _keys(keyed)
@@ -151,10 +160,7 @@ async def _decide(
         return np.empty(0, np.int64)
     stored = await connection.fetch(
         _STORED,
-        flagged.get_column("place").to_list(),
-        flagged.get_column("merchant_id").to_list(),
-        flagged.get_column("ts").to_list(),
-        flagged.get_column("event_id").to_list(),
+        *(flagged.get_column(name).to_list() for name in flagged.columns[:5]),
         flagged.get_column("ts").min(),
         flagged.get_column("ts").max(),
     )
@@ -167,32 +173,29 @@ def decide(
     """Places of the repeats among rows that may be some.
 
     Args:
-        flagged: `place, merchant_id, ts, event_id, logged_at`, in log order.
-        in_table: place -> when the event that it may repeat was logged, where the table holds one.
+        flagged: `place, merchant_id, ts, event_id, from_public_key, logged_at`, in log order.
+        in_table: place -> when the last event that it may repeat was logged, where the table holds
+            one.
         window: a repeat that was logged later than this after the last counted one counts again.
     """
-    counted: dict[tuple[int, datetime, str], datetime] = {}
+    counted: dict[tuple[int, datetime, str, bool], datetime] = {}
     repeats: list[int] = []
-    for place, merchant, ts, event_id, logged_at in flagged.iter_rows():
-        key = (merchant, ts, event_id)
-        last = counted.get(key) or in_table.get(place)
-        if last is not None and logged_at - last <= window:
+    for place, merchant, ts, event_id, public, logged_at in flagged.iter_rows():
+        event = (merchant, ts, event_id)
+        before = [counted.get((*event, False)), in_table.get(place)]
+        if public:
+            before.append(counted.get((*event, True)))
+        if any(last is not None and logged_at - last <= window for last in before):
             repeats.append(place)
         else:
-            counted[key] = logged_at
+            counted[*event, public] = logged_at
     return np.array(repeats, np.int64)
 
 
 def repeats_among(rows: pl.DataFrame, window: timedelta) -> npt.NDArray[np.int64]:
     """Places of the repeats in rows (in log order) that hold every event of their times."""
     flagged = (
-        rows.select(
-            pl.int_range(pl.len(), dtype=pl.Int64).alias("place"),
-            "merchant_id",
-            "ts",
-            "event_id",
-            "logged_at",
-        )
+        rows.select(*_KEYED)
         .filter(pl.col("event_id").is_not_null())
         .filter(pl.struct("merchant_id", "ts", "event_id").is_duplicated())
     )

@@ -36,12 +36,15 @@ SELECT * FROM unnest($1::int8[], $2::text[], $3::timestamptz[], $4::int4[], $5::
  WHERE first_order.precedence > excluded.precedence
 RETURNING kafka_partition, log_offset
 """
+# Together where they share a merchant and a time, which any number of rows may have.
 _UNCOUNT: Final = """
 UPDATE {table} AS held SET counted = false
-  FROM unnest($1::int8[], $2::timestamptz[], $3::int4[], $4::int8[])
-       AS lost (merchant_id, ts, kafka_partition, log_offset)
+  FROM (SELECT merchant_id, ts, kafka_partition, array_agg(log_offset) AS log_offsets
+          FROM unnest($1::int8[], $2::timestamptz[], $3::int4[], $4::int8[])
+               AS lost (merchant_id, ts, kafka_partition, log_offset)
+         GROUP BY merchant_id, ts, kafka_partition) AS lost
  WHERE held.merchant_id = lost.merchant_id AND held.ts = lost.ts
-   AND held.kafka_partition = lost.kafka_partition AND held.log_offset = lost.log_offset
+   AND held.kafka_partition = lost.kafka_partition AND held.log_offset = ANY (lost.log_offsets)
    AND held.ts BETWEEN $5 AND $6
 """
 _UNCOUNT_EVENTS: Final = _UNCOUNT.format(table="events")

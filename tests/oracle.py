@@ -16,6 +16,7 @@ from events.check import Event, check
 from events.limits import Limits
 from events.privacy import redact
 
+NEVER_MS = -(1 << 60)
 WINDOW_MS = 900_000
 Place = tuple[int, int]  # partition, offset
 
@@ -86,7 +87,7 @@ def messages_of(bootstrap: str, topic: str) -> list[tuple[int, int, Message]]:
 def truth(bootstrap: str, topic: str, limits: Limits | None = None) -> Truth:
     """Recompute everything from the log."""
     found = Truth()
-    seen: dict[tuple[Any, ...], int] = {}
+    seen: dict[tuple[Any, ...], int] = {}  # an event and whether by a public key -> logged last
     orders: dict[tuple[int | None, str], tuple[int, Place]] = {}
     for partition, offset, logged_ms, value in read_log(bootstrap, topic):
         place = (partition, offset)
@@ -100,11 +101,12 @@ def truth(bootstrap: str, topic: str, limits: Limits | None = None) -> Truth:
             verdict.timestamp = logged_ms
         if verdict.event_id is not None:
             key = (verdict.merchant_id, verdict.timestamp, str(verdict.event_id))
-            last = seen.get(key)
-            if last is not None and logged_ms - last <= WINDOW_MS:
+            public = verdict.sent_by == "public_key"
+            repeated = (False, True) if public else (False,)  # a server's repeats only a server's
+            if any(logged_ms - seen.get((key, by), NEVER_MS) <= WINDOW_MS for by in repeated):
                 found.duplicates.add(place)
                 continue
-            seen[key] = logged_ms
+            seen[key, public] = logged_ms
         found.rows[place] = verdict
         if verdict.event == "purchase":
             order = (verdict.merchant_id, str(verdict.order_id))
@@ -117,9 +119,10 @@ def truth(bootstrap: str, topic: str, limits: Limits | None = None) -> Truth:
 
 def _precedence(event: Event) -> int:
     """A server's purchase comes before a public key's, a person's before a bot's."""
-    agent = event.user_agent
-    bot = event.url is not None if agent is None else parse(str(agent)).device == "bot"
-    return 2 * int(bot) + int(event.sent_by == "public_key")
+    public = event.sent_by == "public_key"
+    agent = str(event.user_agent or "")
+    bot = parse(agent).device == "bot" if agent.strip() else public and event.url is not None
+    return 2 * int(bot) + int(public)
 
 
 def differences(wanted: Truth, dsns: list[str], topic: str, merchants: list[int]) -> list[str]:

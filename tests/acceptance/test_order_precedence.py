@@ -22,12 +22,14 @@ RANK = ["server", "public", "bot", "public bot"]
 ORDERS = 120
 
 
-def purchase(merchant: int, order: int, kind: str, now: int, dice: random.Random) -> bytes:
+def purchase(merchant: int, order: int, kind: str, now: int) -> bytes:
+    """A claim; a server's and a public key's of one kind have one event id and time: by whoever
+    watched a page, who may be first to send them."""
     event: dict[str, Any] = {
         "merchant_id": merchant,
         "event": "purchase",
-        "event_id": uuid.UUID(int=dice.getrandbits(128)).hex,
-        "timestamp": now - dice.randrange(3 * DAY_MS),
+        "event_id": f"order {order} {RANK.index(kind) // 2}",
+        "timestamp": now - order % 3 * DAY_MS,
         "visitor_id": f"v-{order}-{kind}",
         "order_id": f"order {order}",
         "value": VALUES[kind],
@@ -38,8 +40,7 @@ def purchase(merchant: int, order: int, kind: str, now: int, dice: random.Random
     if "public" in kind:
         event["sent_by"] = "public_key"
     if "bot" in kind:
-        event |= {"url": "https://shop.example/thanks"}
-        del event["user_agent"]
+        event |= {"url": "https://shop.example/thanks", "user_agent": "Googlebot/2.1"}
     return json.dumps(event).encode()
 
 
@@ -63,7 +64,7 @@ def disputed(bootstrap: str) -> Iterator[tuple[World, Decimal]]:
         sent = 0
         for part in (claims[: len(claims) // 3], claims[len(claims) // 3 :]):
             messages = [
-                (str(merchant).encode(), purchase(merchant, order, kind, now, dice))
+                (str(merchant).encode(), purchase(merchant, order, kind, now))
                 for merchant, order, kind in part
             ]
             sent += world.write(iter(messages))
@@ -90,6 +91,7 @@ def test_the_best_claim_counts_live_and_in_every_rollup(
     )
     assert Decimal(products) / 100 == revenue
     assert one(world.shards[0], "SELECT count(*) FROM overtaken_order") > 0
+    assert one(world.shards[0], "SELECT count(*) FROM duplicate_event") > 0
 
 
 def test_a_replay_decides_as_live_did(disputed: tuple[World, Decimal]) -> None:
