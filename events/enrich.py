@@ -110,13 +110,14 @@ def traffic_source(frame: pl.DataFrame) -> pl.DataFrame:
 def user_agents(frame: pl.DataFrame, agents: Agents) -> pl.DataFrame:
     """Add `device`, `browser`, `os` and `is_bot`.
 
-    An event of a browser (it has a url) with no user agent at all is a bot's; one without either
-    comes from a server.
+    An event of a page (it has a url and came by a public key) without a user agent is a bot's; a
+    server's is not.
     """
     strings = frame.get_column("user_agent").drop_nulls().unique()
     known = _agent_frame(strings, agents.of(strings.to_list()))
     frame = frame.join(known, on="user_agent", how="left", maintain_order="left")
-    headless = pl.col("user_agent").is_null() & pl.col("url").is_not_null()
+    blank = pl.col("user_agent").str.strip_chars().fill_null("") == ""
+    headless = blank & pl.col("url").is_not_null() & pl.col("from_public_key")
     device = pl.when(headless).then(pl.lit(BOT.device)).otherwise(pl.col("device"))
     return frame.with_columns(device.fill_null(UNKNOWN.device).alias("device")).with_columns(
         (pl.col("device") == BOT.device).alias("is_bot")

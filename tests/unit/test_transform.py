@@ -126,7 +126,7 @@ def test_campaign_parameters_are_unescaped_and_kept() -> None:
         (IPHONE, SHOP, "mobile", "Mobile Safari", "iOS", False),
         (GOOGLEBOT, SHOP, "bot", "Googlebot", "Other", True),
         ("curl/8.1", None, "bot", "curl", "Other", True),
-        (..., SHOP, "bot", None, None, True),
+        (..., SHOP, "unknown", None, None, False),
         (..., ..., "unknown", None, None, False),
     ],
 )
@@ -137,6 +137,14 @@ def test_devices_and_bots(
     assert (found["device"], found["is_bot"]) == (device, bot)
     if device in ("desktop", "mobile"):
         assert (found["browser"], found["os"]) == (browser, system)
+
+
+@pytest.mark.parametrize("agent", [..., "", "   "])
+def test_a_page_without_a_user_agent_is_a_bots(agent: Any) -> None:
+    """A server that leaves it out is not: a public key's purchase would else take its order."""
+    assert row(user_agent=agent, url=SHOP, sent_by="public_key")["is_bot"]
+    assert not row(user_agent=agent, sent_by="public_key")["is_bot"]
+    assert not row(user_agent=agent, url=SHOP)["is_bot"]
 
 
 def test_the_ip_is_nowhere_in_a_row() -> None:
