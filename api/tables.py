@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,10 @@ from api.query.catalogue import METRICS
 from api.query.language import Question
 from events.money import EXPONENTS
 
-# A text that begins so would be a formula to a spreadsheet; full-width forms are taken as well.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# A text that begins so would be a formula to a spreadsheet. Some skip spaces and characters without
+# width, and take full-width forms as well.
+_UNSEEN: Final = r"\s\x00-\x1f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+_FORMULA: Final = re.compile(rf"[\t\r\n]|[{_UNSEEN}]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 Rows = list[dict[str, Any]]
 Writer = Callable[[Question, dict[str, Any], AsyncIterator[Rows]], AsyncIterator[bytes]]
@@ -106,7 +109,7 @@ def _harmless(question: Question, values: list[Any]) -> list[Any]:
     """Dimensions are what shops and their visitors sent; the numbers after them are ours."""
     texts = len(question.keys)
     return [
-        f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+        f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
         for value in values[:texts]
     ] + values[texts:]
 
