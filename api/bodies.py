@@ -8,10 +8,7 @@ import gzip
 import io
 import re
 import zlib
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any, Final
 
@@ -21,13 +18,9 @@ import numpy.typing as npt
 from backports import zstd
 from litestar import Request
 
+from api.in_flight import Reservation
 from api.problems import problem
 
-MAX_BODY_BYTES: Final = 5 << 20
-MAX_EVENTS: Final = 10_000
-READ_WITHIN_S: Final = 60.0
-IN_FLIGHT_BYTES: Final = 64 << 20  # of all bodies that a worker reads or checks at a time
-MERCHANT_IN_FLIGHT_BYTES: Final = 16 << 20
 MAX_FRAMES: Final = 1_000  # gzip members or zstd frames of a body
 SMALL_BYTES: Final = 65_536  # a larger body is handled beside the event loop
 _NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonlines")
@@ -52,97 +45,78 @@ _maybe_envelope = msgspec.json.Decoder(_MaybeEnvelope).decode
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-@dataclass(slots=True)
-class InFlight:
-    """Bytes of the bodies that a worker holds at a time: neither a merchant nor a crowd fills its
-    memory."""
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much a sender may send at a time, and how slowly."""
 
-    total: int = 0
-    by_merchant: Counter[int] = field(default_factory=Counter)
+    size: int  # bytes, unpacked
+    events: int
+    within_s: float
+    who: str
 
-    @contextmanager
-    def reserving(self, merchant: int) -> Iterator["Reservation"]:
-        """A reservation that grows with the body and is given back at the end."""
-        reservation = Reservation(self, merchant)
-        try:
-            yield reservation
-        finally:
-            self.total -= reservation.held
-            self.by_merchant[merchant] -= reservation.held
-            if not self.by_merchant[merchant]:
-                del self.by_merchant[merchant]
+    def too_large(self) -> Exception:
+        """A refusal of a body that is too large."""
+        return self._refusal("body_too_large")
 
+    def too_many(self) -> Exception:
+        """A refusal of a body with too many events."""
+        return self._refusal("too_many_events")
 
-@dataclass(slots=True)
-class Reservation:
-    """One body's share."""
-
-    whole: InFlight
-    merchant: int
-    held: int = 0
-
-    def add(self, count: int) -> None:
-        """Reserve more bytes.
-
-        Raises:
-            ProblemDetailsException: 429 where the merchant holds too many, 503 where all do.
-        """
-        if self.whole.by_merchant[self.merchant] + count > MERCHANT_IN_FLIGHT_BYTES:
-            raise problem(
-                429,
-                "too_many_at_once",
-                f"Requests of this merchant hold {MERCHANT_IN_FLIGHT_BYTES >> 20} MiB of events "
-                "that are not through yet: send fewer at a time.",
-                headers={"Retry-After": "1"},
-            )
-        if self.whole.total + count > IN_FLIGHT_BYTES:
-            raise problem(
-                503,
-                "busy",
-                "Too many large requests are being taken in: send these events again later.",
-                headers={"Retry-After": "2"},
-            )
-        self.held += count
-        self.whole.total += count
-        self.whole.by_merchant[self.merchant] += count
+    def _refusal(self, code: str) -> Exception:
+        return problem(
+            413,
+            code,
+            f"{self.who} sends at most {self.events} events and {self.size >> 10} KiB, unpacked, "
+            "at a time: send several requests.",
+        )
 
 
-async def read_events(request: Request[Any, Any, Any], reservation: Reservation) -> list[bytes]:
-    """The raw events of a request's body, at most 10,000, each to be checked by itself.
+SERVERS: Final = BodyLimits(5 << 20, 10_000, 60.0, "A secret key")
+PAGES: Final = BodyLimits(256 << 10, 500, 15.0, "A public key")
+
+
+async def read_events(
+    request: Request[Any, Any, Any], reservation: Reservation, limits: BodyLimits
+) -> list[bytes]:
+    """The raw events of a request's body, each to be checked by itself.
 
     Raises:
         ProblemDetailsException: 400 where it is cut off, not JSON or has no event; 408 where it
             comes too slowly; 413 where it is too large; 415 for an unknown encoding.
     """
     try:
-        async with asyncio.timeout(READ_WITHIN_S):
-            packed = await _read(request, reservation)
+        async with asyncio.timeout(limits.within_s):
+            packed = await _read(request, reservation, limits)
     except TimeoutError as error:
         raise problem(
-            408, "body_too_slow", f"The body did not arrive within {READ_WITHIN_S:.0f} seconds."
+            408, "body_too_slow", f"The body did not arrive within {limits.within_s:.0f} seconds."
         ) from error
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     content_type = request.headers.get("content-type", "")
     if encoding in ("identity", "") and len(packed) <= SMALL_BYTES:
-        return split(packed, content_type)
-    body = await asyncio.to_thread(decompress, packed, encoding)
+        return split(packed, content_type, limits)
+    body = await asyncio.to_thread(decompress, packed, encoding, limits)
     reservation.add(max(0, len(body) - len(packed)))
-    return await asyncio.to_thread(split, body, content_type)
+    return await asyncio.to_thread(split, body, content_type, limits)
 
 
-async def _read(request: Request[Any, Any, Any], reservation: Reservation) -> bytes:
+async def _read(
+    request: Request[Any, Any, Any], reservation: Reservation, limits: BodyLimits
+) -> bytes:
+    if (request.content_length or 0) > limits.size:
+        raise limits.too_large()
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
+        if size > limits.size:
+            raise limits.too_large()
         reservation.add(len(part))
         parts.append(part)
     return b"".join(parts)
 
 
-def decompress(body: bytes, encoding: str) -> bytes:
+def decompress(body: bytes, encoding: str, limits: BodyLimits = SERVERS) -> bytes:
     """All gzip members (RFC 1952, 2.2) or zstd frames (RFC 8878, 3.1) of a body, which must be
     whole.
 
@@ -167,39 +141,39 @@ def decompress(body: bytes, encoding: str) -> bytes:
     try:
         if not body:
             raise EOFError("it is empty")
-        plain: bytes = stream.read(MAX_BODY_BYTES + 1)
+        plain: bytes = stream.read(limits.size + 1)
     except (OSError, EOFError, zlib.error, zstd.ZstdError) as error:
         raise problem(
             400,
             "invalid_compression",
             f"The body is not {encoding}, or it was cut off: {error}. Nothing was accepted.",
         ) from error
-    if len(plain) > MAX_BODY_BYTES:
-        raise _too_large()
+    if len(plain) > limits.size:
+        raise limits.too_large()
     return plain
 
 
-def split(body: bytes, content_type: str) -> list[bytes]:
+def split(body: bytes, content_type: str, limits: BodyLimits = SERVERS) -> list[bytes]:
     """The raw events of a body: one object, an array, `{"events": [...]}` or NDJSON.
 
     Raises:
         ProblemDetailsException: 400 where the body as a whole is not JSON; 413.
     """
     if content_type.split(";", maxsplit=1)[0].strip().lower() in _NDJSON:
-        raws = [found.group() for found in islice(_LINE.finditer(body), MAX_EVENTS + 1)]
+        raws = [found.group() for found in islice(_LINE.finditer(body), limits.events + 1)]
     elif len(body) <= SMALL_BYTES:
         try:
             raws = _parsed(body)
         except msgspec.ValidationError as error:  # it is JSON, but "events" is no list of them
             raise _unreadable(str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raws = _scanned(body, str(error))
+            raws = _scanned(body, str(error), limits)
     else:
-        raws = _scanned(body, "its brackets do not match")
+        raws = _scanned(body, "its brackets do not match", limits)
     if not raws:
         raise problem(400, "no_events", "The body holds no event.")
-    if len(raws) > MAX_EVENTS:
-        raise problem(413, "too_many_events", f"At most {MAX_EVENTS} events in a request.")
+    if len(raws) > limits.events:
+        raise limits.too_many()
     return raws
 
 
@@ -212,14 +186,14 @@ def _parsed(body: bytes) -> list[bytes]:
     return [body]
 
 
-def _scanned(body: bytes, fault: str) -> list[bytes]:
+def _scanned(body: bytes, fault: str, limits: BodyLimits) -> list[bytes]:
     """The events of a body by its brackets and commas alone, whatever stands between them."""
     outline = _Outline.of(body)
     start = len(body) - len(body.lstrip())
     if outline is None or body[start : start + 1] not in (b"[", b"{"):
         raise _unreadable(fault)
     if body[start : start + 1] == b"[":
-        return outline.elements(body, start, 1)
+        return outline.elements(body, start, 1, limits.events + 1)
     opening = next(
         (
             found.end() - 1
@@ -235,7 +209,7 @@ def _scanned(body: bytes, fault: str) -> list[bytes]:
         _envelope(body[: opening + 1] + body[closing:])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(str(error)) from error
-    return outline.elements(body, opening, 2)
+    return outline.elements(body, opening, 2, limits.events + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,15 +247,15 @@ class _Outline:
         """Where the bracket that opens at this place, to this depth, is closed."""
         return opening + int(np.argmax(self.depth[opening:] < depth))
 
-    def elements(self, body: bytes, opening: int, depth: int) -> list[bytes]:
-        """What stands between the commas of the array that opens here."""
+    def elements(self, body: bytes, opening: int, depth: int, most: int) -> list[bytes]:
+        """What stands between the commas of the array that opens here, at most so many."""
         closing = self.closing(opening, depth)
         span = slice(opening, closing)
         commas = (self.codes[span] == 0x2C) & (self.depth[span] == depth) & ~self.quoted[span]
-        cuts = [opening, *(np.flatnonzero(commas)[: MAX_EVENTS + 1] + opening).tolist(), closing]
+        cuts = [opening, *(np.flatnonzero(commas)[:most] + opening).tolist(), closing]
         if len(cuts) == 2 and not body[opening + 1 : closing].strip():
             return []
-        pairs = islice(pairwise(cuts), MAX_EVENTS + 1)
+        pairs = islice(pairwise(cuts), most)
         return [body[first + 1 : end].strip() for first, end in pairs]
 
 
@@ -290,10 +264,4 @@ def _unreadable(fault: str) -> Exception:
         400,
         "invalid_body",
         f'Send one event, a list of events, {{"events": […]}} or NDJSON: {fault}',
-    )
-
-
-def _too_large() -> Exception:
-    return problem(
-        413, "body_too_large", f"At most {MAX_BODY_BYTES} bytes, unpacked: send several requests."
     )

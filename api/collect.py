@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final
@@ -17,8 +17,9 @@ from litestar.response import Response
 from api import public_keys
 from api.access import merchant_of, require, the_sender
 from api.answers import COLLECTING
-from api.bodies import read_events
-from api.limits import charge
+from api.bodies import PAGES, SERVERS, read_events
+from api.in_flight import of_page, of_server
+from api.limits import address_of, charge
 from api.problems import problem
 from api.spool import SpoolBrokenError, SpoolFullError
 from api.state import State
@@ -67,21 +68,20 @@ async def collect(
     require(key, "events:write")
     merchant = merchant_of(key, merchant_id)
     shop = await footfall.merchant(merchant)
-    with footfall.bodies.reserving(merchant) as reservation:
-        raws = await read_events(request, reservation)
-        public = bool(key.origins)
-        if public:
-            public_keys.check_size(reservation.held, len(raws))
-            charge(len(raws) // public_keys.EVENTS_A_POINT)
+    public = bool(key.origins)
+    shares = of_page(merchant, address_of(request.scope)) if public else of_server(merchant)
+    with footfall.bodies.reserving(shares) as reservation:
+        raws = await read_events(request, reservation, PAGES if public else SERVERS)
         sender = Sender(shop, public, _country(request, footfall) if public else None)
         checking = (raws, sender, datetime.now(UTC), footfall)
         if len(raws) <= AT_ONCE:
-            accepted, rejected, old_hours = check_events(*checking)
+            checked = check_events(*checking)
         else:
-            accepted, rejected, old_hours = await asyncio.to_thread(check_events, *checking)
-        charge(POINTS_AN_OLD_HOUR * old_hours)
-        if accepted and not validate:
-            refused = await _publish(footfall, merchant, accepted)
+            checked = await asyncio.to_thread(check_events, *checking)
+        charge(_points(checked, public))
+        rejected = checked.rejected
+        if checked.accepted and not validate:
+            refused = await _publish(footfall, merchant, checked.accepted)
             rejected = sorted([*rejected, *refused], key=attrgetter("index"))
     return Response(Collected(len(raws) - len(rejected), rejected), status_code=202)
 
@@ -130,16 +130,28 @@ class Sender:
     country: str | None  # of those events that say neither their country nor their address
 
 
-def check_events(
-    raws: Sequence[bytes], sender: Sender, now: datetime, footfall: State
-) -> tuple[list[tuple[int, bytes]], list[Rejected], int]:
-    """The topic's messages for the good events, each with its index; what is wrong with the others;
-    and how many distinct hours of more than two days ago they fall into, each of which every rollup
-    of the shard has to compute again for all merchants.
-    """
+@dataclass(slots=True)
+class Checked:
+    """A request's events, checked."""
+
+    accepted: list[tuple[int, bytes]] = field(default_factory=list)  # index and topic's message
+    rejected: list[Rejected] = field(default_factory=list)
+    rows: int = 0  # events and items
+    # Distinct hours of more than two days ago, each of which every rollup of the shard has to
+    # compute again for all merchants.
+    old_hours: int = 0
+
+
+def _points(checked: Checked, public: bool) -> int:
+    """What a request costs beyond the point of every request."""
+    rows = checked.rows // public_keys.ROWS_A_POINT if public else 0
+    return rows + POINTS_AN_OLD_HOUR * checked.old_hours
+
+
+def check_events(raws: Sequence[bytes], sender: Sender, now: datetime, footfall: State) -> Checked:
+    """Check each event by itself and make the topic's messages of the good ones."""
     now_ms = int(now.timestamp() * 1000)
-    accepted: list[tuple[int, bytes]] = []
-    rejected: list[Rejected] = []
+    checked = Checked(rows=len(raws))
     old_hours: set[int] = set()
     limits = public_keys.LIMITS if sender.public else footfall.settings.limits
     for index, raw in enumerate(raws):
@@ -154,8 +166,10 @@ def check_events(
             public_keys.mark(verdict)
             verdict = public_keys.refusal(verdict, sender.merchant) or verdict
         if isinstance(verdict, Rejection):
-            rejected.append(Rejected(index, verdict.field, verdict.reason, verdict.detail))
+            refused = Rejected(index, verdict.field, verdict.reason, verdict.detail)
+            checked.rejected.append(refused)
         else:
+            checked.rows += len(verdict.items or ())
             if verdict.country is None:
                 verdict.country = (
                     _country_of(verdict.ip, footfall) if verdict.ip else sender.country
@@ -164,11 +178,13 @@ def check_events(
                 old_hours.add(verdict.timestamp // 3_600_000)
             message = _message(verdict, now_ms)
             if len(message) <= MAX_MESSAGE_BYTES:
-                accepted.append((index, message))
+                checked.accepted.append((index, message))
             else:  # our own fields and its plainest form made it longer
                 detail = f"an event is at most {MAX_MESSAGE_BYTES} bytes, as it is logged"
-                rejected.append(Rejected(index, None, Reason.TOO_LARGE, detail))
-    return accepted, rejected, len(old_hours)
+                too_large = Rejected(index, None, Reason.TOO_LARGE, detail)
+                checked.rejected.append(too_large)
+    checked.old_hours = len(old_hours)
+    return checked
 
 
 def _country(request: Request[Any, Any, Any], footfall: State) -> str | None:

@@ -29,11 +29,12 @@ _FREE: Final = ("/health/", "/schema", "/page/", "/footfall.js")
 
 @dataclass(slots=True)
 class Window:
-    """What one name may spend in the current minute."""
+    """What one name may spend in the current minute, and from which other window as well."""
 
     counters: Counters
     name: str
     limit: int
+    beside: "Window | None" = None
     _spent: int | None = None  # after the last charge of this request
 
     @property
@@ -59,6 +60,8 @@ class Window:
                 f"try again in {wait} seconds.",
                 headers={"Retry-After": str(wait)},
             )
+        if self.beside is not None:
+            self.beside.charge(points)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -145,14 +148,12 @@ def charge_key(
     """
     if key.origins:
         whole = Window(counters, f"k {key.key_id}", limits.of_public_key)
-        window = Window(counters, f"v {key.key_id} {address_of(scope)}", limits.of_public_visitor)
-        current.set(window)
-        window.charge(points)
-        whole.charge(points)
+        name = f"v {key.key_id} {address_of(scope)}"
+        window = Window(counters, name, limits.of_public_visitor, whole)
     else:
         window = Window(counters, f"k {key.key_id}", limits.of_key)
-        current.set(window)
-        window.charge(points)
+    current.set(window)
+    window.charge(points)
 
 
 def charge_failure(scope: Any, limits: RateLimits, counters: Counters) -> None:

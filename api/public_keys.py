@@ -8,15 +8,12 @@ an order from a server's key (`db.orders`).
 from decimal import Decimal
 from typing import Final
 
-from api.problems import problem
 from db.catalogue import Merchant
 from events.check import ORDER_EVENTS, PUBLIC_KEY, Event, Rejection
 from events.limits import Limits
 from events.reasons import Reason
 
-MAX_BODY_BYTES: Final = 256 << 10
-MAX_EVENTS: Final = 500
-EVENTS_A_POINT: Final = 50  # a point more for each so many events
+ROWS_A_POINT: Final = 50  # a point more for each so many events and items
 LIMITS: Final = Limits(max_age_days=1)
 
 
@@ -30,13 +27,14 @@ def refusal(event: Event, merchant: Merchant) -> Rejection | None:
             "secret key",
         )
     limit = merchant.public_value_limit
-    amounts = [("value", event.value, 1)]
-    amounts += [
-        (f"items[{at}].price", item.price, item.quantity or 1)
-        for at, item in enumerate(event.items or [])
+    lines = [
+        Decimal(str(item.price)) * (item.quantity or 1)
+        for item in event.items or []
+        if item.price is not None
     ]
-    for field, amount, quantity in amounts:
-        if amount is not None and Decimal(str(amount)) * quantity > limit:
+    value = Decimal(0) if event.value is None else Decimal(str(event.value))
+    for field, amount in (("value", value), ("items", sum(lines))):
+        if amount > limit:
             return Rejection(
                 Reason.OUT_OF_RANGE,
                 field,
@@ -44,21 +42,6 @@ def refusal(event: Event, merchant: Merchant) -> Rejection | None:
                 "with a secret key",
             )
     return None
-
-
-def check_size(body_bytes: int, events: int) -> None:
-    """Refuse a request that no page needs.
-
-    Raises:
-        ProblemDetailsException: 413.
-    """
-    if body_bytes > MAX_BODY_BYTES or events > MAX_EVENTS:
-        raise problem(
-            413,
-            "too_large_for_a_page",
-            f"A public key sends at most {MAX_EVENTS} events and {MAX_BODY_BYTES >> 10} KiB at a "
-            "time.",
-        )
 
 
 def mark(event: Event) -> None:

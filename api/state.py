@@ -7,9 +7,9 @@ from typing import Final, Self
 import asyncpg
 import maxminddb
 
-from api.bodies import InFlight
 from api.counters import Counters
 from api.downloads import Downloads
+from api.in_flight import InFlight
 from api.key_uses import KeyUses
 from api.memory import Memory
 from api.problems import problem

@@ -1,5 +1,6 @@
 """A key in a shop's pages is in everybody's hands: what it can do is little, and harms nobody."""
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -7,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar.plugins.problem_details import ProblemDetailsException
 
+from api.counters import SLOTS, Counters
+from api.limits import Window
 from tests.processes import wait_until
 from tests.service import Service, page_view, serving
 
@@ -76,6 +80,7 @@ def test_a_page_sends_recent_events_only(service: Service, shop: int) -> None:
     [
         {"value": "10000000.01"},
         {"value": "1.00", "items": [{"product_id": "p", "price": "20", "quantity": 1_000_000}]},
+        {"value": "1.00", "items": [{"product_id": "p", "price": "100000.01"}] * 100},
     ],
 )
 def test_a_page_sends_plausible_values_only(
@@ -117,9 +122,15 @@ def test_the_command_line_sets_what_pages_may_send(service: Service, shop: int) 
 
 def test_a_page_sends_little_at_a_time(service: Service, shop: int) -> None:
     key = public_key(service, shop)
-    for events in ([page_view()] * 501, [page_view(properties={"a": "x" * 4_000})] * 70):
+    large = [page_view(properties={"a": "x" * 4_000})] * 70
+    for events, code in (([page_view()] * 501, "too_many_events"), (large, "body_too_large")):
         answer = from_page(service, key, events)
-        assert (answer.status_code, answer.json()["code"]) == (413, "too_large_for_a_page")
+        assert (answer.status_code, answer.json()["code"]) == (413, code)
+        assert "A public key" in answer.json()["detail"]
+    packed = gzip.compress(json.dumps(large).encode())
+    headers = {"Origin": SHOP, "Content-Encoding": "gzip"}
+    answer = service.call("POST", "/v1/events", key=key, content=packed, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +154,21 @@ def test_back_dated_hours_cost_points_and_all_or_nothing_is_taken(limited: Servi
     recent = [page_view(timestamp=now - hour * HOUR_MS) for hour in range(47)]
     answer = limited.call("POST", "/v1/events", key=limited.key(shop), json=recent)
     assert answer.json()["accepted"] == 47
+
+
+def test_events_and_items_cost_points_of_the_visitor_and_of_the_key(limited: Service) -> None:
+    shop = limited.merchant()
+    key = public_key(limited, shop)
+    items = [{"product_id": "p"}] * 100
+    answer = from_page(limited, key, [page_view(event="view_item", items=items)] * 10)
+    assert answer.json()["accepted"] == 10
+    assert int(answer.headers["ratelimit-remaining"]) == 6_000 - 1 - 1_010 // 50
+    whole = Window(Counters(bytearray(SLOTS * 16)), "all", 100)
+    visitor = Window(whole.counters, "one", 60, whole)
+    visitor.charge(30)
+    assert (visitor.left, whole.left) == (30, 70)
+    with pytest.raises(ProblemDetailsException):
+        visitor.charge(31)
+    Window(whole.counters, "two", 60, whole).charge(60)
+    with pytest.raises(ProblemDetailsException):
+        Window(whole.counters, "three", 60, whole).charge(11)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from litestar.plugins.problem_details import ProblemDetailsException
 
 from api import bodies
-from api.bodies import InFlight, decompress, split
+from api.bodies import SERVERS, decompress, split
 
 GOOD = b'{"event":"page_view","note":"a \\"quoted, [brace}\\\\"}'
 HALF_EMOJI = b'{"event":"page_view","visitor_id":"\\ud83c"}'
@@ -59,7 +59,7 @@ def test_the_scanner_splits_as_a_parser_does(
     values: list[Any], envelope: bool, ascii_only: bool
 ) -> None:
     body = json.dumps({"events": values} if envelope else values, ensure_ascii=ascii_only).encode()
-    scanned = bodies._scanned(body, "")
+    scanned = bodies._scanned(body, "", SERVERS)
     assert [json.loads(each) for each in scanned] == values
     assert scanned == split(body, "application/json")
 
@@ -164,21 +164,3 @@ def test_a_bomb_is_refused_at_five_mebibytes(pack: Any) -> None:
         encoding = "gzip" if pack(b"")[:2] == b"\x1f\x8b" else "zstd"
         decompress(pack(bytes(100 << 20)), encoding)
     assert code(error) == (413, "body_too_large")
-
-
-def test_one_merchants_bodies_leave_room_for_the_others() -> None:
-    whole = InFlight()
-    with whole.reserving(1) as mine:
-        mine.add(bodies.MERCHANT_IN_FLIGHT_BYTES)
-        with pytest.raises(ProblemDetailsException) as error, whole.reserving(1) as more:
-            more.add(1)
-        assert code(error) == (429, "too_many_at_once")
-        with whole.reserving(2) as other:
-            other.add(bodies.MERCHANT_IN_FLIGHT_BYTES)
-        for number in range(3, 6):
-            whole.reserving(number).__enter__().add(bodies.MERCHANT_IN_FLIGHT_BYTES)
-        with pytest.raises(ProblemDetailsException) as error, whole.reserving(7) as late:
-            late.add(1)
-        assert code(error) == (503, "busy")
-    assert whole.total == 3 * bodies.MERCHANT_IN_FLIGHT_BYTES
-    assert set(whole.by_merchant) == {3, 4, 5}
