@@ -3,21 +3,18 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import swagger_ui
 from litestar import Litestar, Request, Router
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.plugins.problem_details import ProblemDetailsException
 from litestar.plugins.prometheus import PrometheusConfig
 from litestar.response import Response
-from litestar.static_files import create_static_files_router
 
-from api import admin, bodies, collect, describe, health, journeys, live, stats
+from api import admin, bodies, collect, describe, documentation, health, journeys, live, stats
 from api.access import authenticated
 from api.again import Again
 from api.counters import Counters
@@ -25,6 +22,7 @@ from api.headers import harden
 from api.limits import RateLimit, current
 from api.page import page_router
 from api.problems import problem
+from api.request_bodies import RequestBodies
 from api.settings import ApiSettings
 from api.slow_readers import SlowReaders
 from api.state import State
@@ -32,7 +30,6 @@ from db.errors import kind_of
 
 log = structlog.get_logger(__name__)
 
-ASSETS: Final = "/schema/assets"
 MAX_QUESTION_BYTES: Final = 65_536
 
 
@@ -53,7 +50,7 @@ def create_app(settings: ApiSettings) -> Litestar:
             await app.state.footfall.close()
 
     telemetry = PrometheusConfig(app_name="footfall_api", prefix="footfall_api", group_path=True)
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             collect.collect,
             Router(
@@ -88,11 +85,15 @@ def create_app(settings: ApiSettings) -> Litestar:
             health.live,
             health.ready,
             page_router(settings.page_folders),
-            create_static_files_router(ASSETS, [Path(swagger_ui.__file__).parent / "static"]),
+            documentation.part,
         ],
         lifespan=[lifespan],
         before_send=[harden],
-        middleware=[SlowReaders(), RateLimit(settings.rate_limits, counters), telemetry.middleware],
+        middleware=[
+            SlowReaders(),
+            RateLimit(settings.rate_limits, counters),
+            telemetry.middleware,
+        ],
         exception_handlers={
             ProblemDetailsException: _problem,
             HTTPException: _refused,
@@ -102,21 +103,12 @@ def create_app(settings: ApiSettings) -> Litestar:
             title="Footfall",
             version="1",
             description="Shop analytics that merchants can trust.",
-            render_plugins=[JsonRenderPlugin(), _documentation()],
+            render_plugins=[JsonRenderPlugin(), documentation.page()],
         ),
-        request_max_body_size=bodies.MAX_BODY_BYTES + 1,
+        request_max_body_size=bodies.SERVERS.size + 1,
     )
-
-
-def _documentation() -> SwaggerRenderPlugin:
-    """The page at /schema, whole without the internet: its parts are our own."""
-    return SwaggerRenderPlugin(
-        js_url=f"{ASSETS}/swagger-ui-bundle.js",
-        css_url=f"{ASSETS}/swagger-ui.css",
-        standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
-        path=["/", "/swagger"],
-        favicon="<link rel='icon' href='data:,'>",
-    )
+    app.asgi_handler = RequestBodies(app.asgi_handler)
+    return app
 
 
 def _problem(

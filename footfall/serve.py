@@ -1,6 +1,7 @@
 """The API as a process: granian in front of the application."""
 
 import os
+import resource
 import signal
 import tempfile
 import threading
@@ -10,13 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer
 
 from page.files import folders
 from stack.npm import say_to_stderr
 
 DRAINING: Final = "FOOTFALL_DRAINING_FILE"  # from the server to its workers
+# Of the whole server; a connection that sends no request for 30 seconds is closed.
+CONNECTIONS: Final = 4096
+OPEN_FILES: Final = 2 * CONNECTIONS
 _ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - where it listens is the operator's
 
 
@@ -49,6 +53,7 @@ def serve(
         telemetry: host and port where the telemetry of all workers together is served.
     """
     folders(say_to_stderr)  # workers find the files made
+    _allow_open_files()
     with tempfile.TemporaryDirectory(prefix="footfall-serve-") as folder:
         file = Path(folder, "draining")
         os.environ[DRAINING] = str(file)
@@ -65,6 +70,9 @@ def serve(
             workers=workers,
             factory=True,
             interface=Interfaces.ASGI,
+            # The other modes wait for a first byte without a time-out.
+            http=HTTPModes.http1,
+            backlog=CONNECTIONS,  # by default as many are served at a time, shared by the workers
             log_enabled=False,
         )
         started = threading.Thread(
@@ -72,6 +80,14 @@ def serve(
         )
         server.on_startup(started.start)
         server.serve()
+
+
+def _allow_open_files() -> None:
+    """As many as the machine lets this user open: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _say_ready(host: str, port: int, telemetry: tuple[str, int] | None, values: Path) -> None:

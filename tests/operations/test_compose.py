@@ -2,12 +2,15 @@
 
 import json
 import re
+import select
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -262,7 +265,9 @@ def echoing() -> Iterator[int]:
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is missing (Debian: haproxy)")
-def test_the_proxy_replaces_forwarded_addresses_and_logs_no_query(tmp_path: Path) -> None:
+def test_the_proxy_replaces_forwarded_addresses_logs_no_query_and_limits_connections(
+    tmp_path: Path,
+) -> None:
     with echoing() as behind:
         port, file = free_port(), tmp_path / "haproxy.cfg"
         text = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
@@ -286,5 +291,13 @@ def test_the_proxy_replaces_forwarded_addresses_and_logs_no_query(tmp_path: Path
             assert httpx.Headers(answer.json())["X-Forwarded-For"] == "127.0.0.1"
             proxy.wait_for("GET /v1/events HTTP/1.1")
             assert "not-for-logs" not in "\n".join(proxy.lines)
+            with ExitStack() as stack:
+                opened = [
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+                    for _ in range(150)
+                ]
+                time.sleep(0.5)
+                closed = select.select(opened, [], [], 0)[0]  # by the proxy
+                assert len(closed) == 50
         finally:
             proxy.close()
