@@ -10,6 +10,7 @@ from typing import Final
 
 import asyncpg
 
+from db.pools import transaction
 from db.retry import patiently
 
 MERCHANTS: Final = 200  # whose rows of a day go in one transaction
@@ -85,6 +86,6 @@ async def drop_the_rest(pool: asyncpg.Pool, partition: int) -> None:
 
 async def _delete(pool: asyncpg.Pool, statement: str, *values: object) -> None:
     """READ COMMITTED: an older snapshot would see nothing of a chunk compressed meanwhile."""
-    async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+    async with transaction(pool) as connection:
         await connection.execute(_UNBOUNDED)
         await connection.execute(statement, *values, timeout=PATIENCE_S)

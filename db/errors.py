@@ -6,11 +6,21 @@ import asyncpg
 
 Kind = Literal["transient", "data", "bug"]
 
+# What a call to a shard may raise, whoever is at fault. asyncpg raises InternalClientError where a
+# connection is lost between two of its steps.
+TROUBLES: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+
 _TRANSIENT_STATES: Final = frozenset(
     {"40001", "40P01", "55P03", "25006", "57014", "25P03", "25P04"}
 )
-_TRANSIENT_CLASSES: Final = frozenset({"08", "53", "57", "58"})
-_DATA_CLASSES: Final = frozenset({"22", "23", "54", "XX"})
+# 54 and XX too: only 22 and 23 say that a value is at fault, and only they may cost an event.
+_TRANSIENT_CLASSES: Final = frozenset({"08", "53", "54", "57", "58", "XX"})
+_DATA_CLASSES: Final = frozenset({"22", "23"})
 
 
 def kind_of(error: BaseException) -> Kind:
@@ -20,6 +30,4 @@ def kind_of(error: BaseException) -> Kind:
         if state in _TRANSIENT_STATES or state[:2] in _TRANSIENT_CLASSES:
             return "transient"
         return "data" if state[:2] in _DATA_CLASSES else "bug"
-    if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError)):
-        return "transient"
-    return "bug"
+    return "transient" if isinstance(error, TROUBLES) else "bug"

@@ -7,7 +7,9 @@ from typing import Final
 
 import asyncpg
 
-from db.pools import Connection
+from db.pools import Connection, borrowed
+
+APPLIED_WITHIN_S: Final = 10.0
 
 _FENCE: Final = """
 UPDATE ingest_offset AS held
@@ -52,12 +54,17 @@ SELECT kafka_partition, topic_id, next_offset, moved_to FROM ingest_offset
 # What the log held at an instant is in the tables once the next offset has reached the log's end
 # as it was then. No fence is needed: the comparison is with the row itself.
 _APPLIED: Final = """
+WITH seen AS (SELECT * FROM unnest($3::int4[], $4::int8[]) AS seen (kafka_partition, log_end)),
+applied AS (
 UPDATE ingest_offset AS held SET applied_until = greatest(held.applied_until, $1)
-  FROM unnest($3::int4[], $4::int8[]) AS seen (kafka_partition, log_end)
+  FROM seen
  WHERE held.topic_id = $2
    AND held.kafka_partition = seen.kafka_partition
    AND held.next_offset >= seen.log_end
    AND held.moved_to IS NULL
+)
+SELECT kafka_partition, next_offset FROM ingest_offset JOIN seen USING (kafka_partition)
+ WHERE topic_id = $2
 """
 
 
@@ -167,7 +174,7 @@ async def held_offsets(
     Args:
         low: the log's first offset of each partition asked for.
     """
-    async with pool.acquire() as connection:
+    async with borrowed(pool) as connection:
         await connection.execute(_ADOPT, topic, topic_id, list(low), list(low.values()))
         rows = await connection.fetch(_HELD, topic, list(low))
     return [Held(*row) for row in rows]
@@ -185,6 +192,12 @@ async def note_halt(pool: asyncpg.Pool, topic: str, partition: int, reason: str 
 
 async def note_applied(
     pool: asyncpg.Pool, topic_id: str, seen_at: datetime, log_ends: dict[int, int]
-) -> None:
-    """At `seen_at` the log ended at `log_ends`: partitions that have come so far are fresh."""
-    await pool.execute(_APPLIED, seen_at, topic_id, list(log_ends), list(log_ends.values()))
+) -> dict[int, int]:
+    """At `seen_at` the log ended at `log_ends`: partitions that have come so far are fresh.
+
+    Returns:
+        The next offset of each partition.
+    """
+    ends = (list(log_ends), list(log_ends.values()))
+    rows = await pool.fetch(_APPLIED, seen_at, topic_id, *ends, timeout=APPLIED_WITHIN_S)
+    return {row["kafka_partition"]: row["next_offset"] for row in rows}

@@ -15,6 +15,8 @@ from typing import Final, Literal
 
 import asyncpg
 
+from db.pools import borrowed, transaction
+
 State = Literal["copying", "switched", "dropped", "cancelling", "cancelled"]
 
 _KEY: Final = 0x4D6F7665  # advisory lock key
@@ -143,14 +145,13 @@ async def alone(catalogue: asyncpg.Pool, partition: int) -> AsyncIterator[None]:
     Raises:
         MoveError: another does.
     """
-    async with catalogue.acquire() as connection:
+    async with borrowed(catalogue) as connection:
         taken = "SELECT pg_try_advisory_lock($1, $2)"
         if not await connection.fetchval(taken, _KEY, partition):
             raise MoveError(f"another process is moving partition {partition} right now")
-        try:
-            yield
-        finally:
-            await connection.execute("SELECT pg_advisory_unlock($1, $2)", _KEY, partition)
+        yield
+        # An error ends the session, and with it the lock.
+        await connection.execute("SELECT pg_advisory_unlock($1, $2)", _KEY, partition)
 
 
 async def open_moves(catalogue: asyncpg.Pool) -> dict[int, Move]:
@@ -237,7 +238,7 @@ async def open_target(pool: asyncpg.Pool, topic: str, move: Move, topic_id: str,
     Raises:
         MoveError: the partition lives there already.
     """
-    async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+    async with transaction(pool) as connection:
         await connection.execute(_OFFER, topic, move.partition, topic_id, first, move.source)
         # The row first, the ledger then: no batch of another mover can slip in between.
         await connection.execute(
@@ -266,7 +267,7 @@ async def freeze(pool: asyncpg.Pool, topic: str, move: Move) -> Standing:
     Raises:
         MoveError: a reprocess run is at work on the partition; nothing is frozen.
     """
-    async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+    async with transaction(pool) as connection:
         await connection.execute(_POINT, topic, move.partition, move.target)
         run = await connection.fetchval(_REPLACING, move.partition)
         if run is not None:

@@ -1,7 +1,9 @@
 """Connections to the shards."""
 
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, Literal, TypeAlias
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -12,6 +14,10 @@ Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 # What can be asked a single question.
 Askable: TypeAlias = "asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy"
 
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ"]
+
+ACQUIRE_WITHIN_S: Final = 60.0
+RELEASE_WITHIN_S: Final = 5.0
 # A stalled client must not hold a transaction, nor a stalled server a client, for ever.
 WRITER_SETTINGS: Final = {
     "application_name": "footfall-ingest",
@@ -76,6 +82,40 @@ async def open_pool(
         command_timeout=command_timeout,
         timeout=10,
     )
+
+
+@asynccontextmanager
+async def borrowed(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
+    """A connection of a pool. After any error it is thrown away: nobody can say in what state it
+    is, and to ask it may take for ever.
+
+    Raises:
+        TimeoutError: none was free within a minute.
+    """
+    connection = await pool.acquire(timeout=ACQUIRE_WITHIN_S)
+    try:
+        yield connection
+    except BaseException:
+        with suppress(asyncpg.InterfaceError):  # it was lost, and is no longer the pool's
+            connection.terminate()
+        raise
+    finally:
+        await pool.release(connection, timeout=RELEASE_WITHIN_S)
+
+
+@asynccontextmanager
+async def transaction(
+    pool: asyncpg.Pool, isolation: Isolation = "READ COMMITTED", within_s: float | None = None
+) -> AsyncIterator[Connection]:
+    """A connection in a transaction, which an error ends with its connection.
+
+    Raises:
+        TimeoutError: it did not end within `within_s` seconds.
+    """
+    async with asyncio.timeout(within_s), borrowed(pool) as connection:
+        await connection.execute(f"BEGIN ISOLATION LEVEL {isolation}")
+        yield connection
+        await connection.execute("COMMIT")
 
 
 async def _connect(*words: Any, **how: Any) -> asyncpg.Connection:

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from db import refresh_queue
-from db.pools import Connection
+from db.pools import Connection, borrowed
 from db.refresh_queue import Queue, closed_within, held_windows
 from db.rollups import DAY, Rollup
 
@@ -54,16 +54,16 @@ async def refresh_late(pool: asyncpg.Pool, budget_s: float = PASS_S) -> int:
         budget_s: for how long days before yesterday are taken; what is left stays queued.
 
     Raises:
-        asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the shard does not answer, or
+        db.errors.TROUBLES: the shard does not answer, or
             another session was refreshing some of the same days. Those stay queued.
     """
-    async with pool.acquire() as connection:
+    async with borrowed(pool) as connection:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _COORDINATOR):
             return 0
-        try:
-            return await take_in(connection, budget_s, patient=True)
-        finally:
-            await connection.execute("SELECT pg_advisory_unlock($1)", _COORDINATOR)
+        refreshed = await take_in(connection, budget_s, patient=True)
+        # An error ends the session, and with it the lock.
+        await connection.execute("SELECT pg_advisory_unlock($1)", _COORDINATOR)
+        return refreshed
 
 
 async def take_in(
@@ -79,7 +79,7 @@ async def take_in(
         patient: days that failed wait for their time; else they are tried again at once.
 
     Raises:
-        asyncpg.PostgresError, asyncpg.InterfaceError, OSError: as `refresh_late`.
+        db.errors.TROUBLES: as `refresh_late`.
     """
     await connection.execute(_PATIENT)
     began: datetime = await connection.fetchval(_BEGAN)
@@ -172,9 +172,7 @@ async def refresh(
 @asynccontextmanager
 async def coordinating(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
     """A connection that alone refreshes this shard's rollups, as soon as no other does."""
-    async with pool.acquire() as connection:
+    async with borrowed(pool) as connection:
         await connection.execute("SELECT pg_advisory_lock($1)", _COORDINATOR)
-        try:
-            yield connection
-        finally:
-            await connection.execute("SELECT pg_advisory_unlock($1)", _COORDINATOR)
+        yield connection
+        await connection.execute("SELECT pg_advisory_unlock($1)", _COORDINATOR)

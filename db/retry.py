@@ -4,15 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-import asyncpg
 import structlog
 
-from db.errors import kind_of
+from db.errors import TROUBLES, kind_of
 
 log = structlog.get_logger(__name__)
 
 WAITS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-TROUBLES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 T = TypeVar("T")
 
 
@@ -28,8 +26,7 @@ async def patiently(
             lost will not come back.
 
     Raises:
-        asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the last one's, or one that will not
-            pass by itself.
+        the last of them, or one that will not pass by itself.
     """
     for wait in waits:
         try:

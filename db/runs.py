@@ -9,7 +9,7 @@ from typing import Final, Literal
 import asyncpg
 
 from db.measures import Sum, added
-from db.pools import Connection
+from db.pools import Connection, transaction
 from db.windows import Window, merged
 
 SliceState = Literal["pending", "held", "replaced", "done", "cancelled"]
@@ -260,7 +260,7 @@ async def hold(pool: asyncpg.Pool, run_id: str, part: Slice, why: str) -> None:
 
 async def end(pool: asyncpg.Pool, run_id: str, state: Literal["done", "cancelled"]) -> bool:
     """End a run none of whose slices is left; whether it ended now."""
-    async with pool.acquire() as connection, connection.transaction():
+    async with transaction(pool) as connection:
         ended = await connection.fetchval(_END, run_id, state)
         if ended is not None and state == "done":
             await connection.execute(_LOGIC_OF_DAYS, run_id)

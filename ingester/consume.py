@@ -5,6 +5,7 @@ would drop messages in silence.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ class TopicReader:
         self._fetch = FetchSize()
         self.on_assigned: Callable[[set[int]], None] = lambda _: None
         self.topic_id = ""
+        self.polled_at = time.time()
         common: dict[str, str | int | float | bool] = {
             "bootstrap.servers": settings.bootstrap,
             **settings.kafka_options,
@@ -150,6 +152,7 @@ class TopicReader:
         messages: list[Message] = await self._on_thread(
             partial(self._consumer.consume, self._fetch.messages, POLL_S)
         )
+        self.polled_at = time.time()
         if self._failed is not None:
             raise AssignmentError("cannot take up partitions") from self._failed
         if any(map(_error, messages)):
@@ -241,15 +244,6 @@ class TopicReader:
     def partitions(self) -> set[int]:
         """What we read now."""
         return set(self._positions)
-
-    def behind(self, log_ends: dict[int, int]) -> dict[int, int]:
-        """How many offsets of each partition are not yet in a batch."""
-        held = self._positions.copy()
-        return {
-            partition: max(0, end - held[partition].next_offset)
-            for partition, end in log_ends.items()
-            if partition in held
-        }
 
     def _describe(self) -> str:
         answer = self._admin.describe_topics(

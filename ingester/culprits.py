@@ -10,12 +10,14 @@ import polars as pl
 
 from db.copier import copy_rows
 from db.errors import kind_of
+from db.pools import transaction
 from events.batch import Processed
 from events.privacy import redact
 from events.reasons import Reason
 from ingester.batch import Ready
 
 _PLACE: Final = ["kafka_partition", "log_offset"]
+_TRIAL_WITHIN_S: Final = 180.0
 
 
 async def without_culprits(pool: asyncpg.Pool, ready: Ready) -> Processed:
@@ -69,23 +71,26 @@ async def _culprits(pool: asyncpg.Pool, table: str, rows: pl.DataFrame) -> pl.Da
     if rows.is_empty() or await _is_accepted(pool, table, rows):
         return rows.clear()
     if rows.height == 1:
-        return rows
+        # Refused alone and once more: no passing fault of the server costs an event.
+        return rows.clear() if await _is_accepted(pool, table, rows) else rows
     half = rows.height // 2
     return pl.concat(
         [await _culprits(pool, table, rows[:half]), await _culprits(pool, table, rows[half:])]
     )
 
 
+class _UndoneError(Exception):
+    """Ends a trial's transaction without its rows."""
+
+
 async def _is_accepted(pool: asyncpg.Pool, table: str, rows: pl.DataFrame) -> bool:
-    async with pool.acquire() as connection:
-        trial = connection.transaction()
-        await trial.start()
-        try:
+    try:
+        async with transaction(pool, within_s=_TRIAL_WITHIN_S) as connection:
             await copy_rows(connection, table, rows)
-        except asyncpg.PostgresError as error:
-            if kind_of(error) != "data":
-                raise
-            return False
-        finally:
-            await trial.rollback()
-    return True
+            raise _UndoneError
+    except _UndoneError:
+        return True
+    except asyncpg.PostgresError as error:
+        if kind_of(error) != "data":
+            raise
+        return False

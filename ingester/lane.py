@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import asyncpg
 import numpy as np
 import structlog
 
-from db.errors import kind_of
+from db.errors import TROUBLES, kind_of
 from events.batch import Messages
 from events.enrich import Enrichment
 from events.transform import process
@@ -41,6 +40,9 @@ class Lane:
         self._enrichment = enrichment
         self._gathered: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._ready: asyncio.Queue[Ready] = asyncio.Queue(1)
+        self._handed_in = 0
+        self._done = 0
+        self._moved_at = 0.0  # when a batch was last handed in, processed, committed or tried
 
     @property
     def waiting(self) -> int:
@@ -67,6 +69,12 @@ class Lane:
         return joined
 
     @property
+    def stalled_s(self) -> float:
+        """For how long it has had work and neither did any of it nor failed at it, in seconds."""
+        idle = self._done == self._handed_in
+        return 0.0 if idle else time.monotonic() - self._moved_at
+
+    @property
     def has_room(self) -> bool:
         """Whether another batch can be handed in without waiting."""
         return not self._gathered.full()
@@ -83,6 +91,8 @@ class Lane:
     def hand_in(self, batch: Batch) -> None:
         """Take a batch; only when there is room."""
         self._gathered.put_nowait(batch)
+        self._handed_in += 1
+        self._moved_at = time.monotonic()
 
     async def process(self) -> None:
         """Turn batches into rows, on a thread: polars leaves the interpreter free meanwhile."""
@@ -97,6 +107,7 @@ class Lane:
                         enrichment=self._enrichment,
                     )
                 await self._ready.put(Ready(batch, processed))
+                self._moved_at = time.monotonic()
             finally:
                 self._gathered.task_done()
 
@@ -109,7 +120,9 @@ class Lane:
                 with self._read_again_if_it_fails(ready.batch):
                     loaded = await self._load_patiently(ready)
                 self._note(loaded, time.monotonic() - began)
+                self._done += 1
             finally:
+                self._moved_at = time.monotonic()
                 self._ready.task_done()
 
     @contextmanager
@@ -119,6 +132,7 @@ class Lane:
             yield
         except Exception:
             self.lost |= {span.partition for span in batch.spans}
+            self._done += 1
             raise
 
     async def drain(self) -> None:
@@ -131,7 +145,8 @@ class Lane:
         while True:
             try:
                 return await self.loader.load(ready)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except TROUBLES as error:
+                self._moved_at = time.monotonic()
                 if kind_of(error) != "transient":
                     raise
                 telemetry.RETRIES.labels(self.shard).inc()

@@ -8,6 +8,7 @@ rollup for good.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
 import asyncpg
 import polars as pl
@@ -16,7 +17,7 @@ import structlog
 from db.copier import ROW_ORDER, copy_rows
 from db.errors import kind_of
 from db.ledger import LedgerLine, Span, move_fence, note_days, record
-from db.pools import Connection
+from db.pools import Connection, transaction
 from events.batch import Processed
 from events.transform import LOGIC_VERSION
 from ingester.batch import Batch, Outcome, Ready
@@ -27,6 +28,9 @@ from ingester.order_claims import PLACE, claim_orders
 log = structlog.get_logger(__name__)
 
 Reach = Callable[[str], None]
+
+# Each statement has a time-out of its own; this is for whatever has none.
+BATCH_WITHIN_S: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +79,20 @@ class Loader:
 
     async def _transaction(self, batch: Batch, processed: Processed) -> Loaded:
         partitions = {span.partition for span in batch.spans}
-        async with self._pool.acquire() as connection:
-            self._reach("before_fence")
-            async with connection.transaction(isolation="repeatable_read"):
-                ours = await move_fence(connection, self._topic_id, batch.spans, self._lives_in)
-                self._reach("after_fence")
-                if not ours:
-                    return Loaded(0, processed.rejects.clear(), 0, frozenset(partitions))
-                await self.recent.warm_up(connection, ours)
-                stored = await self._settle(connection, _only(processed, ours))
-                await self._copy(connection, stored)
-                lines = [
-                    _line(batch, span, stored) for span in batch.spans if span.partition in ours
-                ]
-                await record(connection, self._topic_id, lines, LOGIC_VERSION)
-                await note_days(connection, days_of(stored.rows), LOGIC_VERSION)
-                self._reach("before_commit")
-            self._reach("after_commit")
+        self._reach("before_fence")
+        async with transaction(self._pool, "REPEATABLE READ", BATCH_WITHIN_S) as connection:
+            ours = await move_fence(connection, self._topic_id, batch.spans, self._lives_in)
+            self._reach("after_fence")
+            if not ours:
+                return Loaded(0, processed.rejects.clear(), 0, frozenset(partitions))
+            await self.recent.warm_up(connection, ours)
+            stored = await self._settle(connection, _only(processed, ours))
+            await self._copy(connection, stored)
+            lines = [_line(batch, span, stored) for span in batch.spans if span.partition in ours]
+            await record(connection, self._topic_id, lines, LOGIC_VERSION)
+            await note_days(connection, days_of(stored.rows), LOGIC_VERSION)
+            self._reach("before_commit")
+        self._reach("after_commit")
         return Loaded(
             stored.rows.height, stored.rejects, stored.repeated.height, frozenset(partitions - ours)
         )

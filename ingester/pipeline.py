@@ -7,7 +7,7 @@ its partitions are paused, and the others go on.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 
 from background.supervisor import Supervisor
 from db import ledger
-from db.errors import kind_of
+from db.errors import TROUBLES, kind_of
 from db.installation import visitor_hash_key
 from db.pools import INGEST_SETTINGS, open_pools
 from db.refresh import refresh_late
@@ -30,6 +30,7 @@ from ingester.consume import AssignmentError, TopicReader
 from ingester.lane import Lane
 from ingester.load import Loader, Reach
 from ingester.placement import Placement
+from ingester.progress import HaltedError, check_progress
 from ingester.settings import IngestSettings
 from ingester.watch import watch_shard
 
@@ -38,10 +39,7 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S: Final = 1.0
 TOPIC_CHECK_S: Final = 30.0
 MAP_CHECK_S: Final = 0.5
-
-
-class HaltedError(Exception):
-    """The topic is no longer the one that was read; the sentence says what to do."""
+PROGRESS_CHECK_S: Final = 1.0
 
 
 class Pipeline:
@@ -115,6 +113,7 @@ class Pipeline:
         start("heartbeat", partial(self._heartbeat, reader))
         start("topic_check", partial(self._watch_topic, reader))
         start("map_check", self._watch_map)
+        start("progress", partial(self._watch_progress, reader, lanes))
         start("read", partial(self._read, reader, lanes))
 
     async def _until_stopped(self, lanes: Sequence[Lane]) -> None:
@@ -170,7 +169,7 @@ class Pipeline:
                 lane.paused -= lost
         try:
             await reader.reload(lost)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except TROUBLES as error:
             if kind_of(error) != "transient":
                 raise
             # They are nowhere until a shard has answered: the map's watcher brings them up again.
@@ -210,28 +209,46 @@ class Pipeline:
     async def _heartbeat(self, reader: TopicReader) -> None:
         """Keep `applied_until` true while nothing arrives, and the lag known."""
         told: set[int] = set()
+        stands: dict[int, int] = {}  # as the shards last said
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             try:
                 seen_at, ends = await reader.log_ends()
-                lag = reader.behind(ends)
-                for gone in told - lag.keys():
-                    telemetry.LAG.remove(gone)
-                told = set(lag)
-                for partition, count in lag.items():
-                    telemetry.LAG.labels(partition).set(count)
-                for shard, pool in enumerate(self._pools):
-                    settled = self._placement.here(ends, shard)
-                    if settled:
-                        here = {p: ends[p] for p in settled}
-                        await ledger.note_applied(pool, reader.topic_id, seen_at, here)
-            except (
-                KafkaException,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-            ) as error:
+            except KafkaException as error:
                 log.warning("heartbeat", error=repr(error))
+                continue
+            answers = await asyncio.gather(
+                *(
+                    self._note_applied(reader.topic_id, shard, seen_at, ends)
+                    for shard in range(len(self._pools))
+                )
+            )
+            for answer in answers:
+                stands |= answer
+            lag = {p: max(0, end - stands[p]) for p, end in ends.items() if p in stands}
+            for gone in told - lag.keys():
+                telemetry.LAG.remove(gone)
+            told = set(lag)
+            for partition, count in lag.items():
+                telemetry.LAG.labels(partition).set(count)
+
+    async def _note_applied(
+        self, topic_id: str, shard: int, seen_at: datetime, ends: dict[int, int]
+    ) -> dict[int, int]:
+        """Where a shard's partitions stand; nothing where it does not answer."""
+        here = {p: ends[p] for p in self._placement.here(ends, shard)}
+        if not here:
+            return {}
+        try:
+            return await ledger.note_applied(self._pools[shard], topic_id, seen_at, here)
+        except TROUBLES as error:
+            log.warning("heartbeat", shard=shard, error=repr(error))
+            return {}
+
+    async def _watch_progress(self, reader: TopicReader, lanes: Sequence[Lane]) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_CHECK_S)
+            check_progress(reader, lanes)
 
     async def _watch_topic(self, reader: TopicReader) -> None:
         while True:
@@ -253,7 +270,7 @@ class Pipeline:
             await asyncio.sleep(MAP_CHECK_S)
             try:
                 self._astray |= await self._placement.read()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except TROUBLES as error:
                 if kind_of(error) == "bug":
                     raise
                 log.warning("map", error=repr(error))
@@ -263,7 +280,7 @@ class Pipeline:
             await asyncio.sleep(self._settings.refresh_every_s)
             try:
                 await refresh_late(pool)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except TROUBLES as error:
                 if kind_of(error) == "bug":
                     raise
                 log.warning("refresh", error=repr(error))
@@ -272,7 +289,7 @@ class Pipeline:
         while True:
             try:
                 await watch_shard(shard, pool, self._settings.topic)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except TROUBLES as error:
                 if kind_of(error) == "bug":
                     raise
                 log.warning("watch", shard=shard, error=repr(error))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import structlog
 
 from db import ledger
-from db.errors import kind_of
+from db.errors import TROUBLES, kind_of
 from db.ledger import Held
 from db.pools import shard_map
 
@@ -98,7 +98,7 @@ class Placement:
                 continue
             try:
                 held += await ledger.held_offsets(pool, self._topic, topic_id, here)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except TROUBLES as error:
                 if kind_of(error) != "transient":
                     raise
                 log.warning("shard_away", shard=shard, partitions=sorted(here), error=repr(error))
@@ -114,7 +114,7 @@ class Placement:
 async def _answers(pool: asyncpg.Pool) -> bool:
     try:
         await pool.fetchval("SELECT 1", timeout=5)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except TROUBLES as error:
         if kind_of(error) != "transient":
             raise
         return False

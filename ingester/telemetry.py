@@ -14,7 +14,17 @@ LOST_FENCES: Final = Counter("footfall_ingest_lost_fences", "Spans another proce
 RETRIES: Final = Counter("footfall_ingest_retries", "Transactions tried again", ["shard"])
 GAPS: Final = Counter("footfall_ingest_transform_gaps", "Rows that the database refused")
 LAG: Final = Gauge(
-    "footfall_ingest_lag_messages", "Messages of the log not yet in a batch", ["partition"]
+    "footfall_ingest_lag_messages",
+    "From where the shard stands to the log's end, in offsets",
+    ["partition"],
+)
+STALLED: Final = Gauge(
+    "footfall_ingest_stalled_seconds",
+    "For how long a shard's batches have been neither stored nor refused",
+    ["shard"],
+)
+POLLED: Final = Gauge(
+    "footfall_ingest_polled_timestamp_seconds", "When the log was last asked for messages"
 )
 
 # What the databases say of themselves. Each ingester tells it of every shard: take the maximum,

@@ -4,6 +4,7 @@ from typing import Final
 
 import asyncpg
 
+from db.errors import TROUBLES
 from db.verifications import standing
 from ingester import telemetry
 
@@ -31,7 +32,7 @@ async def watch_shard(shard: int, pool: asyncpg.Pool, topic: str) -> None:
     try:
         (row,) = await pool.fetch(_STATE, topic, timeout=10)
         verified = await standing(pool, topic)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except TROUBLES:
         telemetry.SHARD_UP.labels(shard).set(0)
         raise
     telemetry.SHARD_UP.labels(shard).set(1)

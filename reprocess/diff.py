@@ -13,7 +13,7 @@ import polars as pl
 
 from db import history
 from db.measures import Sum
-from db.pools import Connection
+from db.pools import Connection, borrowed
 from db.runs import Changes
 from ingester.batch import Outcome
 from reprocess.deltas import places_of
@@ -96,7 +96,7 @@ async def diff(
         for offsets in chosen.select("start_offset", "end_offset").iter_rows():
             again = await read(pools[shard], source, work, scope, offsets)
             found.messages_read += again.recounted.messages
-            async with pools[shard].acquire() as connection:
+            async with borrowed(pools[shard]) as connection:
                 part = await look(connection, source, work, scope, offsets, was=again)
                 await _compare(connection, work, part, found, factor)
     return found

@@ -15,7 +15,7 @@ import polars as pl
 
 from db import history, replacement, runs, standing
 from db.measures import Sum
-from db.pools import Connection
+from db.pools import Connection, borrowed, transaction
 from db.rollups import HOUR
 from db.runs import Done, Run, Slice
 from db.standing import Rows
@@ -101,7 +101,7 @@ async def read_slice(
     found = await read(pool, source, work, scope, offsets, until=until, before=before)
     if not _stands(work, part):
         return Ahead(part, upto, found, None)
-    async with pool.acquire() as connection:
+    async with borrowed(pool) as connection:
         replaced_at, _ = await history.replaced_at(connection, work.run.topic, part.partition)
         rows = await standing.take(connection, scope.place(offsets))
     return Ahead(part, upto, found, Taken(rows, replaced_at))
@@ -127,7 +127,7 @@ async def replace_slice(
     run, window, part = work.run, work.logic.dedupe_window, ahead.slice
     upto, scope = ahead.upto, scope_of(work, part)
     work.reach("after_recount")
-    async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+    async with transaction(pool) as connection:
         await replacement.prepare(connection, part.partition)
         if run.sources:
             await history.take_fence(connection, run.topic, part.partition)

@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 
 from db import runs
+from db.pools import borrowed
 from db.retry import patiently
 from db.runs import Done, Run, Slice
 from db.windows import merged
@@ -98,7 +99,7 @@ async def begin(pools: Sequence[asyncpg.Pool], run: Run, plan: ReplayPlan) -> No
         for shard, group in itertools.groupby(
             sorted(plan.planned, key=lambda each: each.shard), key=lambda each: each.shard
         ):
-            async with pools[shard].acquire() as connection:
+            async with borrowed(pools[shard]) as connection:
                 await runs.create(connection, run, [each.slice for each in group])
             begun.append(shard)
     except BaseException:

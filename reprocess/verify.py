@@ -10,6 +10,7 @@ import asyncpg
 from db import audit, history
 from db.audit import RollupDiffers, RollupFails
 from db.errors import kind_of
+from db.pools import borrowed
 from db.refresh import coordinating, take_in
 from db.rollups import BY_NAME, DAY, HOUR, ROLLUPS, Rollup
 from db.runs import Slice
@@ -80,7 +81,7 @@ async def verify_slice(
     scope = scope_of(work, part)
     offsets = (EVERYTHING[0], await history.next_offset(pool, run.topic, part.partition) or 0)
     again = await read(pool, source, work, scope, offsets)
-    async with pool.acquire() as connection:
+    async with borrowed(pool) as connection:
         found = await look(connection, source, work, scope, offsets, was=again)
         outcome = found.recounted.settled(work.logic.dedupe_window)
         beside = await lay_beside(connection, replace(work, mend=True), found, outcome)

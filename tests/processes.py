@@ -41,6 +41,11 @@ class Process:
         """The child's process id."""
         return self._child.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._child.poll() is None
+
     def wait_for(self, text: str, seconds: float = 30) -> None:
         """Until the child has said something with `text` in it."""
         deadline = time.monotonic() + seconds

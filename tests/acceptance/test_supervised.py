@@ -47,6 +47,7 @@ INJECTED: dict[str, tuple[Any, str]] = {
     "map_check": (Placement, "read"),
     "refresh": (pipeline, "refresh_late"),
     "shard_watch": (pipeline, "watch_shard"),
+    "progress": (pipeline, "check_progress"),
 }
 
 
