@@ -26,7 +26,7 @@ from api.request_bodies import RequestBodies
 from api.settings import ApiSettings
 from api.slow_readers import SlowReaders
 from api.state import State
-from db.errors import kind_of
+from db.errors import kind_of, of_this_machine
 
 log = structlog.get_logger(__name__)
 
@@ -140,6 +140,10 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """A shard that is away is a 503 for its merchants; anything else is our fault."""
+    if of_this_machine(error):
+        log.error("disk", path=request.url.path, error=repr(error))
+        full = "This server cannot write to its disk: try again in a moment."
+        return _problem(request, problem(503, "server_disk", full, headers={"Retry-After": "10"}))
     if kind_of(error) == "transient":
         log.warning("shard_away", path=request.url.path, error=repr(error))
         away = "The database that holds this merchant does not answer: try again in a moment."

@@ -30,7 +30,7 @@ async def ready(state: LitestarState) -> Response[dict[str, Any]]:
     body = {
         "status": "draining" if draining else "ok" if good else "degraded",
         "shards": shards,
-        "spool": "draining" if spool.pending else "empty",
+        "spool": "draining" if spool.pending or footfall.publisher.left_bytes else "empty",
         "dead_letters": spool.dead_letter_bytes > 0,
         "tasks": tasks,
     }

@@ -12,6 +12,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from api import telemetry
+from api.left_spools import LOOK_EVERY_S, left_bytes, take_one
 from api.spool import Record, Spool, records_of
 from background.supervisor import Supervisor
 from events.check import MAX_MESSAGE_BYTES
@@ -51,8 +52,8 @@ class Refused:
 
 
 class Publisher:
-    """One idempotent producer, its delivery reports awaited. Its two background tasks run under
-    the process's supervisor; `close` when they have ended."""
+    """One idempotent producer, its delivery reports awaited. Its background tasks run under the
+    process's supervisor; `close` when they have ended."""
 
     def __init__(
         self,
@@ -63,7 +64,9 @@ class Publisher:
         supervisor: Supervisor,
     ) -> None:
         self._topic = topic
-        self.spool = Spool(directory)
+        self.spool = Spool.take(directory)
+        self.left_bytes = 0  # in spools of this data directory that nobody holds
+        self._root = directory.parent
         self._loop = asyncio.get_running_loop()
         self._settings: dict[str, Any] = {
             "bootstrap.servers": bootstrap,
@@ -80,6 +83,7 @@ class Publisher:
         self._producer = Producer(self._settings)
         supervisor.start("producer_poll", self._poll)
         supervisor.start("spool_drain", self._drain)
+        supervisor.start("left_spools", self._take_over)
 
     async def publish(self, records: Sequence[Record]) -> list[Refused]:
         """Return once every record is acknowledged by the broker or fsynced in the spool, but for
@@ -165,11 +169,30 @@ class Publisher:
         while True:
             telemetry.SPOOL_BYTES.set(self.spool.held)
             segment = self.spool.oldest()
-            if segment is None or not await self._drain_segment(segment):
+            if segment is None:
                 await asyncio.sleep(DRAIN_EVERY_S)
+            else:
+                await self._drain_segment(self.spool, segment)
 
-    async def _drain_segment(self, segment: Path) -> bool:
-        """Whether all of it is through. What was acknowledged is not produced again."""
+    async def _take_over(self) -> None:
+        """Hand on what stands in spools that nobody holds."""
+        while True:
+            self.left_bytes = await asyncio.to_thread(left_bytes, self._root)
+            telemetry.LEFT_SPOOL_BYTES.set(self.left_bytes)
+            spool = await asyncio.to_thread(take_one, self._root) if self.left_bytes else None
+            if spool is None:
+                await asyncio.sleep(LOOK_EVERY_S)
+                continue
+            log.warning("spool_taken_over", directory=str(spool.directory), bytes=spool.held)
+            try:
+                while (segment := spool.oldest()) is not None:
+                    await self._drain_segment(spool, segment)
+                    self.left_bytes = spool.held
+            finally:
+                spool.close()
+
+    async def _drain_segment(self, spool: Spool, segment: Path) -> None:
+        """Until all of it is through. What was acknowledged is not produced again."""
         records = records_of(segment)
         left: list[Record] = []
         while True:
@@ -177,18 +200,19 @@ class Publisher:
             if not group:
                 break
             fates = await self._produce(group)
-            self._bury(group, fates)
+            self._bury(spool, group, fates)
             left = [
                 record for record, (fate, _) in zip(group, fates, strict=True) if fate is _Fate.AWAY
             ]
             if left:
                 telemetry.SPOOL_BYTES.set(self.spool.held)
                 await asyncio.sleep(DRAIN_EVERY_S)
-        self.spool.remove(segment)
-        log.info("spool_drained", segment=segment.name)
-        return True
+        spool.remove(segment)
+        log.info("spool_drained", segment=str(segment))
 
-    def _bury(self, records: Sequence[Record], fates: Sequence[tuple[_Fate, str]]) -> None:
+    def _bury(
+        self, spool: Spool, records: Sequence[Record], fates: Sequence[tuple[_Fate, str]]
+    ) -> None:
         """Keep what the log refuses in the dead-letter file."""
         refused = [
             (record[1], reason)
@@ -196,11 +220,11 @@ class Publisher:
             if fate is _Fate.REFUSED
         ]
         if refused:
-            self.spool.bury([value for value, _ in refused])
+            spool.bury([value for value, _ in refused])
             telemetry.DEAD_LETTERS.inc(len(refused))
             log.error(
                 "dead_letters",
-                file=str(self.spool.dead_letters),
+                file=str(spool.dead_letters),
                 events=len(refused),
                 reasons=sorted({reason for _, reason in refused}),
             )

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 
 Record = tuple[bytes, bytes]  # key, value
 
@@ -45,14 +45,14 @@ class _Segment:
 
 
 class Spool:
-    """A directory of segments. Each worker process takes one for itself, the first that is free,
-    so that what a worker left behind is drained by the next one that starts."""
+    """A directory of segments, which one process holds at a time."""
 
-    def __init__(self, root: Path, max_bytes: int = MAX_BYTES) -> None:
-        self._directory, self._lock_file = _free_directory(root)
+    def __init__(self, directory: Path, lock_file: IO[bytes], max_bytes: int = MAX_BYTES) -> None:
+        self._directory, self._lock_file = directory, lock_file
         self._max_bytes = max_bytes
-        found = sorted(self._directory.glob("*.spool")) + sorted(self._directory.glob("*.segment"))
-        self._sealed = [_Segment(path, path.stat().st_size) for path in found]
+        for unfinished in directory.glob("*.part"):  # of an older version; promised to nobody
+            unfinished.unlink()
+        self._sealed = [_Segment(path, path.stat().st_size) for path in segments_in(directory)]
         self._last = max((int(each.path.stem) for each in self._sealed), default=0)
         self._open: tuple[_Segment, int] | None = None  # the one that is appended to, and its file
         self._waiting: list[tuple[bytes, Counter[bytes], asyncio.Future[None]]] = []
@@ -62,6 +62,32 @@ class Spool:
         self._dead_bytes = dead.stat().st_size if dead.exists() else 0
         self.held = sum(each.size for each in self._sealed)  # bytes of records on disk or waiting
         self._by_key: Counter[bytes] = Counter()
+
+    @classmethod
+    def take(cls, root: Path, max_bytes: int = MAX_BYTES) -> Self:
+        """The first numbered directory that no living process holds."""
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for number in count():
+            directory = root / str(number)
+            directory.mkdir(exist_ok=True, mode=0o700)
+            directory.chmod(0o700)
+            lock_file = _locked(directory)
+            if lock_file is not None:
+                return cls(directory, lock_file, max_bytes)
+        raise AssertionError("unreachable")
+
+    @classmethod
+    def left_in(cls, directory: Path) -> Self | None:
+        """What another process left there; None where one holds it, or it is empty."""
+        if not segments_in(directory):
+            return None
+        lock_file = _locked(directory)
+        return None if lock_file is None else cls(directory, lock_file)
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return self._directory
 
     @property
     def dead_letters(self) -> Path:
@@ -240,21 +266,20 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _free_directory(root: Path) -> tuple[Path, IO[bytes]]:
-    """The first numbered directory that no living process holds, and the lock that now holds it."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for number in count():
-        directory = root / str(number)
-        directory.mkdir(exist_ok=True, mode=0o700)
-        directory.chmod(0o700)
-        lock = os.fdopen(_opened(directory / "lock"), "wb")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-        else:
-            return directory, lock
-    raise AssertionError("unreachable")
+def _locked(directory: Path) -> IO[bytes] | None:
+    """The lock of a directory, unless another process holds it."""
+    lock_file = os.fdopen(_opened(directory / "lock"), "wb")
+    try:
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock_file.close()
+        return None
+    return lock_file
+
+
+def segments_in(directory: Path) -> list[Path]:
+    """Its segments, the oldest first."""
+    return sorted(directory.glob("*.spool")) + sorted(directory.glob("*.segment"))
 
 
 def records_of(segment: Path) -> Iterator[Record]:

@@ -55,7 +55,7 @@ async def run(folder: Path, options: argparse.Namespace) -> None:
     """The table."""
     record = (b"17", b"x" * options.bytes)
     table = Table("what", "appends/s", "µs CPU each")
-    spool = Spool(folder / "spool")
+    spool = Spool.take(folder / "spool")
 
     def append() -> Awaitable[None]:
         return spool.append([record])

@@ -1,5 +1,6 @@
 """What a database error means to us, by SQLSTATE and never by its text."""
 
+import errno
 from typing import Final, Literal
 
 import asyncpg
@@ -21,6 +22,14 @@ _TRANSIENT_STATES: Final = frozenset(
 # 54 and XX too: only 22 and 23 say that a value is at fault, and only they may cost an event.
 _TRANSIENT_CLASSES: Final = frozenset({"08", "53", "54", "57", "58", "XX"})
 _DATA_CLASSES: Final = frozenset({"22", "23"})
+_LOCAL: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+
+
+def of_this_machine(error: BaseException) -> bool:
+    """Whether it is this machine's disk or its limits that are at fault, and no server."""
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in _LOCAL)
 
 
 def kind_of(error: BaseException) -> Kind:

@@ -10,16 +10,17 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import asyncpg
 import typer
 from confluent_kafka import KafkaException
 from rich.table import Table
 
+from db.errors import TROUBLES, of_this_machine
 from db.installation import NotMigratedError
 from footfall.environment import Environment, EnvironmentMissingError, configure_logging
 from footfall.keys import keys, merchants
 from footfall.loop import keep_memory
 from footfall.loop import run as in_loop
+from footfall.port import PortTakenError
 from footfall.told import Json, output, progress, tell
 from stack.npm import PartMissingError
 
@@ -53,10 +54,16 @@ def run_app(commands: typer.Typer) -> None:
     keep_memory()
     try:
         commands()
-    except (EnvironmentMissingError, NotMigratedError, PartMissingError) as error:
+    except (
+        EnvironmentMissingError,
+        NotMigratedError,
+        PartMissingError,
+        PortTakenError,
+    ) as error:
         progress.print(f"[red]footfall:[/red] {error}", highlight=False)
-    except (OSError, asyncpg.PostgresError) as error:
-        progress.print(f"[red]footfall:[/red] a database does not answer or refuses: {error}")
+    except TROUBLES as error:
+        what = "this machine" if of_this_machine(error) else "a database does not answer or refuses"
+        progress.print(f"[red]footfall:[/red] {what}: {error}", highlight=False)
     except KafkaException as error:
         progress.print(f"[red]footfall:[/red] the log does not answer or refuses: {error}")
     else:

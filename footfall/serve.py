@@ -14,12 +14,14 @@ import httpx
 from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer
 
+from footfall.port import check_port
 from page.files import folders
 from stack.npm import say_to_stderr
 
 DRAINING: Final = "FOOTFALL_DRAINING_FILE"  # from the server to its workers
 # Of the whole server; a connection that sends no request for 30 seconds is closed.
 CONNECTIONS: Final = 4096
+STOP_WITHIN_S: Final = 30.0
 OPEN_FILES: Final = 2 * CONNECTIONS
 _ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - where it listens is the operator's
 
@@ -43,6 +45,24 @@ class _DrainingServer(MPServer):
         timer.daemon = True
         timer.start()
 
+    def _respawn_workers(self, *args: Any, **kwargs: Any) -> None:
+        super()._respawn_workers(*args, **kwargs)
+        if self.interrupt_signal:  # it came while the loop forgot why it woke
+            self.main_loop_interrupt.set()
+
+    def _stop_workers(self) -> None:
+        """A worker that is starting does not hear the first signal, so it is sent again."""
+        workers: list[Any] = self.wrks
+        deadline = time.monotonic() + STOP_WITHIN_S
+        while any(each.is_alive() for each in workers) and time.monotonic() < deadline:
+            for each in workers:
+                if each.is_alive():
+                    each.terminate()
+            for each in workers:
+                each.join(0.5)
+        stop: Callable[[], None] = super()._stop_workers
+        stop()
+
 
 def serve(
     host: str, port: int, workers: int, drain_s: float, telemetry: tuple[str, int] | None
@@ -51,7 +71,11 @@ def serve(
 
     Args:
         telemetry: host and port where the telemetry of all workers together is served.
+
+    Raises:
+        PortTakenError: another process listens there.
     """
+    check_port(host, port)
     folders(say_to_stderr)  # workers find the files made
     _allow_open_files()
     with tempfile.TemporaryDirectory(prefix="footfall-serve-") as folder:
@@ -72,6 +96,8 @@ def serve(
             interface=Interfaces.ASGI,
             # The other modes wait for a first byte without a time-out.
             http=HTTPModes.http1,
+            respawn_failed_workers=True,
+            workers_kill_timeout=1,  # after `_stop_workers` has waited
             backlog=CONNECTIONS,  # by default as many are served at a time, shared by the workers
             log_enabled=False,
         )

@@ -72,7 +72,7 @@ async def test_what_the_log_refuses_does_not_stop_the_spool(world: World, tmp_pa
     with_limit(world, 100_000)
     large = incompressible(300_000)
     small = [b'{"event":"small_%d"}' % number for number in range(20)]
-    left = Spool(tmp_path)
+    left = Spool.take(tmp_path)
     await left.append([(b"1", small[0]), (b"1", large), *((b"2", each) for each in small[1:])])
     left.close()
     async with Supervisor() as supervisor:
@@ -98,7 +98,7 @@ async def test_larger_than_the_producer_takes_is_refused_alone(
 async def test_a_publishers_task_that_fails_runs_again_and_the_spool_drains(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
-    left = Spool(tmp_path)
+    left = Spool.take(tmp_path)
     await left.append([(b"1", b"{}")])
     left.close()
     before = FAILURES.labels(task)._value.get()
@@ -182,7 +182,7 @@ def test_ten_thousand_small_requests_are_one_spooled_file(
     tmp_path: Path,
 ) -> None:
     async def work() -> None:
-        kept = Spool(tmp_path)
+        kept = Spool.take(tmp_path)
         for _ in range(10):
             await asyncio.gather(*(kept.append([(b"1", b"{}")]) for _ in range(1_000)))
         segment = kept.oldest()

@@ -29,7 +29,7 @@ def drained(spool: Spool) -> list[Record]:
 
 
 async def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Spool.take(tmp_path)) as spool:
         await spool.append(RECORDS[:1])
         await spool.append(RECORDS[1:])
         assert spool.pending
@@ -38,23 +38,23 @@ async def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
 
 
 async def test_a_new_process_goes_on_after_the_last_segment(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path)) as first:
+    with closing(Spool.take(tmp_path)) as first:
         await first.append(RECORDS[:1])
-    with closing(Spool(tmp_path)) as second:
+    with closing(Spool.take(tmp_path)) as second:
         assert second.pending
         await second.append(RECORDS[1:])
         assert drained(second) == RECORDS
 
 
 async def test_two_workers_never_write_the_same_directory(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path)) as one, closing(Spool(tmp_path)) as other:
+    with closing(Spool.take(tmp_path)) as one, closing(Spool.take(tmp_path)) as other:
         await one.append(RECORDS[:1])
         assert not other.pending
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a bit", "zeros behind"])
 async def test_a_record_that_a_crash_damaged_is_left_out(tmp_path: Path, damage: str) -> None:
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Spool.take(tmp_path)) as spool:
         await spool.append(RECORDS)
         segment = spool.oldest()
         assert segment is not None
@@ -73,7 +73,7 @@ async def test_segments_of_the_format_before_are_drained_first(tmp_path: Path) -
     old = tmp_path / "0" / f"{7:020d}.spool"
     old.parent.mkdir()
     old.write_bytes(b"\0\0\0\1\0\0\0\4" + b"1" + b"past")
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Spool.take(tmp_path)) as spool:
         await spool.append(RECORDS)
         assert drained(spool) == [(b"1", b"past"), *RECORDS]
 
@@ -90,7 +90,7 @@ async def test_requests_that_wait_together_share_one_write(
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", counted)
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Spool.take(tmp_path)) as spool:
         records = [(b"1", b"event %d" % number) for number in range(2_000)]
         await asyncio.gather(*(spool.append([record]) for record in records))
         assert synced <= 4  # the directory's, the first one's, and the others' together
@@ -102,7 +102,7 @@ async def test_an_append_costs_the_same_however_much_is_spooled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_module, "SEGMENT_BYTES", 1)
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Spool.take(tmp_path)) as spool:
         for number in range(50):
             await spool.append([(b"1", b"event %d" % number)])
         assert segments(tmp_path) == 50
@@ -112,14 +112,14 @@ async def test_an_append_costs_the_same_however_much_is_spooled(
 
 
 async def test_a_full_spool_says_so_and_keeps_nothing(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path, max_bytes=100)) as spool:
+    with closing(Spool.take(tmp_path, max_bytes=100)) as spool:
         with pytest.raises(SpoolFullError):
             await spool.append(RECORDS)
         assert not spool.pending
 
 
 async def test_one_merchant_leaves_three_quarters_to_the_others(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path, max_bytes=40_000)) as spool:
+    with closing(Spool.take(tmp_path, max_bytes=40_000)) as spool:
         with pytest.raises(SpoolFullError, match="merchant 3"):
             await spool.append([(b"3", b"x" * 10_001)])
         await spool.append([(b"3", b"x" * 9_000)])
@@ -134,7 +134,7 @@ async def test_a_disk_that_refuses_fails_the_request_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Spool.take(tmp_path)) as spool:
         await spool.append(RECORDS[:1])
 
         def half(file: int, content: bytes) -> int:
@@ -154,14 +154,14 @@ async def test_a_nearly_full_disk_is_left_to_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_module, "FREE_BYTES", 1 << 60)
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Spool.take(tmp_path)) as spool:
         with pytest.raises(SpoolBrokenError, match="of the disk are free"):
             await spool.append(RECORDS)
         assert not spool.pending
 
 
 async def test_nobody_else_on_the_machine_may_read_it(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path / "spool")) as spool:
+    with closing(Spool.take(tmp_path / "spool")) as spool:
         await spool.append(RECORDS)
         spool.bury([b"{}"])
         for path in (tmp_path / "spool").rglob("*"):
@@ -170,7 +170,7 @@ async def test_nobody_else_on_the_machine_may_read_it(tmp_path: Path) -> None:
 
 
 async def test_what_the_log_refuses_is_kept_as_lines(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Spool.take(tmp_path)) as spool:
         spool.bury([b'{"event":"a"}', b'{"event":"b"}'])
         spool.bury([b'{"event":"c"}'])
         lines = spool.dead_letters.read_bytes().splitlines()
