@@ -25,16 +25,10 @@ from background.supervisor import Supervisor
 from db import catalogue
 from db.catalogue import Key, Merchant
 from db.moves import lives_in
-from db.placement import partition_of
-from db.pools import (
-    READER_SETTINGS,
-    SCAN_SETTINGS,
-    WRITER_SETTINGS,
-    open_pool,
-    open_pools,
-    shard_map,
-)
+from db.pools import READER_SETTINGS, SCAN_SETTINGS, WRITER_SETTINGS, open_pool, open_pools
+from db.shard_map import shard_map
 from events.check import MAX_MERCHANT_ID
+from events.partitions import partition_of
 
 MERCHANT_S: Final = 60.0  # a shop's zone and currency are chosen once
 

@@ -33,10 +33,11 @@ from rich.table import Table
 
 from bench import VISITOR_HASH
 from bench.ingest import MERCHANTS, database, fill, pipeline
-from db.pools import REPLAY_SETTINGS, open_pools, shard_map
+from db.pools import REPLAY_SETTINGS, open_pools
 from db.refresh import refresh_late
 from db.retry import patiently
 from db.runs import Done, Slice
+from db.shard_map import shard_map
 from events.batch import Messages, Processed
 from events.enrich import Enrichment
 from events.limits import Limits

@@ -13,6 +13,7 @@ from alembic.config import Config
 from db.installation import ensure_visitor_hash_key
 from db.policies import apply_policies
 from db.roles import apply_roles
+from db.shard_map import CHANGED
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -38,13 +39,14 @@ def migrate(
 
     Args:
         shards: PostgreSQL DSNs; the first also holds the catalogue.
-        partitions: of the topic; a partition that is already mapped stays where it is.
+        partitions: of the topic, of which there must always be as many.
         report: called after each history that was brought up to date.
         max_age_days: how old an event may be: raw rows are kept at least that long.
         visitor_hash_key: 32 bytes for an installation that has no key yet; random by default.
 
     Raises:
-        ValueError: the installation has another visitor hash key already.
+        ValueError: the installation has another visitor hash key already, or its shard map other
+            partitions.
     """
     for number, dsn in enumerate(shards):
         engine = _engine(dsn)
@@ -89,7 +91,20 @@ def _upgrade(connection: sa.Connection, history: str, to: str = "head") -> str:
 
 
 def _map_partitions(connection: sa.Connection, partitions: int, shards: int) -> None:
-    """Give each partition that has no shard yet one, round robin."""
+    """Give each partition a shard, round robin, once.
+
+    Raises:
+        ValueError: the topic has no partitions, or others than are mapped already.
+    """
+    count = sa.text("SELECT count(*) FROM shard_map")
+    mapped = int(connection.execute(count).scalar_one())
+    connection.commit()
+    if mapped == partitions:
+        return
+    if mapped or partitions < 1:
+        raise ValueError(
+            f"the topic has {partitions} partitions and the shard map {mapped}: {CHANGED}"
+        )
     connection.execute(
         sa.text(
             "INSERT INTO shard_map (kafka_partition, shard) "

@@ -134,12 +134,6 @@ async def _nothing_to_reset(_: Connection) -> None:
     return
 
 
-async def shard_map(catalogue: asyncpg.Pool) -> dict[int, int]:
-    """Partition to shard number, for every partition of the topic."""
-    rows = await catalogue.fetch("SELECT kafka_partition, shard FROM shard_map")
-    return {row["kafka_partition"]: row["shard"] for row in rows}
-
-
 async def open_pools(
     dsns: Sequence[str], settings: dict[str, str], *, size: int
 ) -> list[asyncpg.Pool]:

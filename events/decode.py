@@ -38,6 +38,7 @@ from events.countries import COUNTRIES
 from events.limits import EARLIEST_LOG_MS, LATEST_LOG_MS, Limits
 from events.money import EXPONENTS, MAX_AMOUNT
 from events.odd_lines import odd_lines
+from events.partitions import partitions_of
 from events.privacy import redact
 from events.reasons import Reason
 from events.repeated_keys import first_of
@@ -116,7 +117,41 @@ def decode(messages: Messages, limits: Limits) -> Decoded:
             frames.append(again)
             rejections += [(place, _NOT_UNDERSTOOD) for place in refused.tolist()]
     events = pl.concat(frames).sort("place") if len(frames) > 1 else good
+    if limits.partitions is not None:
+        events, astray = _astray(events, messages, limits.partitions)
+        rejections += astray
     return Decoded(events, _reject_frame(messages, rejections))
+
+
+def _astray(
+    events: pl.DataFrame, messages: Messages, partitions: int
+) -> tuple[pl.DataFrame, list[tuple[int, Rejection]]]:
+    """Events in the partition of their merchant, and rejections of the others, which no question
+    about the merchant would find."""
+    places = events.get_column("place").to_numpy()
+    right = partitions_of(events.get_column("merchant_id").to_numpy(), partitions)
+    wrong = messages.partitions[places] != right
+    if not wrong.any():
+        return events, []
+    known = events.filter(wrong).select("place", "merchant_id", "event_id", "ts_ms").rows()
+    detail = "merchant {}'s partition is {}: is the producer's partitioner murmur2_random?"
+    rejections = [
+        (
+            place,
+            Rejection(
+                Reason.WRONG_PARTITION,
+                "merchant_id",
+                detail.format(merchant, partition),
+                merchant,
+                event_id,
+                ts_ms,
+            ),
+        )
+        for (place, merchant, event_id, ts_ms), partition in zip(
+            known, right[wrong].tolist(), strict=True
+        )
+    ]
+    return events.filter(~wrong), rejections
 
 
 _NOT_UNDERSTOOD: Final = Rejection(Reason.INVALID, None, "a value that the columns do not hold")

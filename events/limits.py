@@ -12,10 +12,11 @@ LATEST_LOG_MS: Final = 4_102_444_800_000  # 2100-01-01
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far event time may lie from log time."""
+    """How far event time may lie from log time, and which partition a merchant's events are in."""
 
     max_age_days: int = 365
     max_ahead_s: int = 3600
+    partitions: int | None = None  # of the topic; None: an event may be in any
 
 
 def is_credible(logged_ms: int) -> bool:

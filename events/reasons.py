@@ -25,4 +25,5 @@ class Reason(StrEnum):
     UNKNOWN_FIELD = "unknown_field"  # over HTTP only: the topic's producers may add their own
     NOT_ALLOWED = "not_allowed"  # over HTTP only: not by a public key
     MERCHANT_MISMATCH = "merchant_mismatch"  # over HTTP only
+    WRONG_PARTITION = "wrong_partition"  # on the topic only: a producer has another partitioner
     TRANSFORM_GAP = "transform_gap"  # our own fault: the transform or the database failed on it

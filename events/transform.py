@@ -4,6 +4,7 @@ A change of what these functions compute is a new LOGIC_VERSION and a reprocess.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -61,7 +62,7 @@ def process(
     except BaseException as error:
         if not is_unexpected(error):
             raise
-        attempt(_PLAIN)
+        _process(_PLAIN, replace(limits, partitions=None), enrichment, only)
         return isolated(messages, error, attempt=attempt, give_up=give_up)
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -12,8 +13,9 @@ import typer
 from db import runs
 from db.history import MovedAwayError
 from db.installation import visitor_hash_key
-from db.pools import REPLAY_SETTINGS, open_pools, shard_map
+from db.pools import REPLAY_SETTINGS, open_pools
 from db.replacement import ReplacementError
+from db.shard_map import shard_map
 from events.enrich import Enrichment
 from events.identity import VisitorHash
 from events.transform import LOGIC_VERSION
@@ -73,8 +75,9 @@ async def logic_of(settings: ReprocessSettings, catalogue: asyncpg.Pool) -> Logi
         NotMigratedError: the installation has no visitor hash key yet.
     """
     visitor_hash = VisitorHash(await visitor_hash_key(catalogue))
+    partitions = len(await shard_map(catalogue))
     return Logic(
-        settings.limits,
+        replace(settings.limits, partitions=partitions),
         Enrichment.open(visitor_hash, settings.country_file),
         timedelta(seconds=settings.dedupe_window_s),
     )

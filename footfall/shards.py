@@ -12,7 +12,8 @@ from rich.table import Table
 
 from db import moves
 from db.moves import Move, MoveError
-from db.pools import REPLAY_SETTINGS, open_pools, shard_map
+from db.pools import REPLAY_SETTINGS, open_pools
+from db.shard_map import shard_map
 from footfall.environment import Environment, configure_logging
 from footfall.loop import run
 from footfall.reprocess_report import ProgressBar

@@ -60,6 +60,14 @@ class AssignmentError(Exception):
     """The shards could not say where to read on: the consumer must not poll again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a topic's name means at a time."""
+
+    topic_id: str
+    partitions: int
+
+
 @dataclass(slots=True)
 class _Position:
     next_offset: int
@@ -94,6 +102,7 @@ class TopicReader:
         self._fetch = FetchSize()
         self.on_assigned: Callable[[set[int]], None] = lambda _: None
         self.topic_id = ""
+        self.partition_count = 0
         self.polled_at = time.time()
         common: dict[str, str | int | float | bool] = {
             "bootstrap.servers": settings.bootstrap,
@@ -128,7 +137,8 @@ class TopicReader:
         Raises:
             KafkaException: the topic does not exist or the broker does not answer.
         """
-        self.topic_id = await self._on_thread(self._describe)
+        topic = await self._on_thread(self._describe)
+        self.topic_id, self.partition_count = topic.topic_id, topic.partitions
         await self._on_thread(
             lambda: self._consumer.subscribe(
                 [self._settings.topic],
@@ -236,8 +246,12 @@ class TopicReader:
             raise
         return seen_at, ends
 
-    async def current_topic_id(self) -> str:
-        """The id that the topic's name has now."""
+    async def current_topic(self) -> Topic:
+        """What the topic's name means now.
+
+        Raises:
+            KafkaException: the broker does not answer, or the topic is gone.
+        """
         return await asyncio.to_thread(self._describe)
 
     @property
@@ -245,11 +259,12 @@ class TopicReader:
         """What we read now."""
         return set(self._positions)
 
-    def _describe(self) -> str:
+    def _describe(self) -> Topic:
         answer = self._admin.describe_topics(
             TopicCollection([self._settings.topic]), request_timeout=10
         )
-        return str(answer[self._settings.topic].result().topic_id)
+        found = answer[self._settings.topic].result()
+        return Topic(str(found.topic_id), len(found.partitions))
 
     def _places(self, partitions: set[int]) -> list[TopicPartition]:
         return [

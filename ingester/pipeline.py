@@ -7,6 +7,7 @@ its partitions are paused, and the others go on.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -22,6 +23,7 @@ from db.errors import TROUBLES, kind_of
 from db.installation import visitor_hash_key
 from db.pools import INGEST_SETTINGS, open_pools
 from db.refresh import refresh_late
+from db.shard_map import CHANGED
 from events.batch import Messages
 from events.enrich import Enrichment
 from events.identity import VisitorHash
@@ -56,6 +58,7 @@ class Pipeline:
         self._say_ready = ready
         self._reach = reach
         self._stopping = asyncio.Event()
+        self._topic_checked_at = 0.0
         self.supervisor = Supervisor((HaltedError, AssignmentError, KafkaException))
 
     def stop(self) -> None:
@@ -81,8 +84,12 @@ class Pipeline:
         reader = TopicReader(settings, self._placement.held, self._halt)
         try:
             await reader.open()
+            self._check_partitions(reader.partition_count)
             window = timedelta(seconds=settings.dedupe_window_s)
             visitor_hash = VisitorHash(await visitor_hash_key(pools[0]))
+            settings = replace(
+                settings, limits=replace(settings.limits, partitions=self._placement.partitions)
+            )
             lanes = [
                 Lane(
                     number,
@@ -182,6 +189,9 @@ class Pipeline:
         age = time.monotonic() - lane.pending_since
         ripe = lane.is_full or (lane.pending and age >= self._settings.batch_age_s)
         if ripe and lane.has_room:
+            # After the messages were read: in a re-created topic their offsets are other events'.
+            if self._topic_checked_at < reader.polled_at and not await self._check_topic(reader):
+                return
             batch = reader.batch(lane.take())
             if batch is not None:
                 lane.hand_in(batch)
@@ -253,16 +263,42 @@ class Pipeline:
     async def _watch_topic(self, reader: TopicReader) -> None:
         while True:
             await asyncio.sleep(TOPIC_CHECK_S)
-            try:
-                now = await reader.current_topic_id()
-            except KafkaException as error:
-                log.warning("topic_check", error=str(error))
-                continue
-            if now != reader.topic_id:
-                raise HaltedError(
-                    f"topic {self._settings.topic} was re-created while it was read: "
-                    "start again, and the partitions will say what they need"
-                )
+            await self._check_topic(reader)
+
+    async def _check_topic(self, reader: TopicReader) -> bool:
+        """Whether the topic is known to be the one that is read.
+
+        Raises:
+            HaltedError: it is another, or has other partitions.
+        """
+        asked_at = time.time()
+        try:
+            now = await reader.current_topic()
+        except KafkaException as error:
+            log.warning("topic_check", error=str(error))
+            return False
+        if now.topic_id != reader.topic_id:
+            raise HaltedError(
+                f"topic {self._settings.topic} was re-created while it was read: "
+                "start again, and the partitions will say what they need"
+            )
+        self._check_partitions(now.partitions)
+        self._topic_checked_at = asked_at
+        return True
+
+    def _check_partitions(self, found: int) -> None:
+        """A merchant's partition depends on their number: with another, its new events would not
+        be found beside its old ones.
+
+        Raises:
+            HaltedError: the topic has other partitions than the shard map.
+        """
+        mapped = self._placement.partitions
+        if found != mapped:
+            raise HaltedError(
+                f"topic {self._settings.topic} has {found} partitions and the shard map {mapped}: "
+                + (CHANGED if mapped else "run `footfall migrate`")
+            )
 
     async def _watch_map(self) -> None:
         """A partition that nobody sends events to moves without a fence failing."""

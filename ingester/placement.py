@@ -17,7 +17,7 @@ import structlog
 from db import ledger
 from db.errors import TROUBLES, kind_of
 from db.ledger import Held
-from db.pools import shard_map
+from db.shard_map import shard_map
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,11 @@ class Placement:
         self._between -= {each.partition for each in found if each.moved_to is None}
         self._lay_out()
         return found
+
+    @property
+    def partitions(self) -> int:
+        """How many the map has."""
+        return len(self._map)
 
     def shards_of(self, partitions: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """The shard of each message's partition, or NOWHERE."""

@@ -12,9 +12,9 @@ import polars as pl
 
 from db import history
 from db.history import Offsets
-from db.placement import partition_of
 from db.rollups import DAY, HOUR
 from db.runs import Slice
+from events.partitions import partition_of
 from reprocess.settings import ReprocessSettings
 from reprocess.topic_log import RefusedError, TopicLog
 

@@ -16,11 +16,11 @@ import polars as pl
 from backports import zstd
 
 from db.history import Offsets
-from db.placement import murmur2
 from events.batch import Messages
 from events.decode import decode
 from events.limits import EARLIEST_LOG_MS, Limits
 from events.lines import key_of, lines_of
+from events.partitions import murmur2
 from reprocess.archive_files import Origin, origin_of, read_archive
 from reprocess.plan import FileHolds
 from reprocess.spool import BATCH, Longs, Spool

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from db.placement import partition_of
+from events.partitions import partition_of
 from footfall.simulate import DAY_MS, Shops
 from footfall.topic import TopicWriter
 from tests.conftest import PARTITIONS, World

@@ -43,7 +43,7 @@ INJECTED: dict[str, tuple[Any, str]] = {
     "load": (Loader, "load"),
     "read": (TopicReader, "read"),
     "heartbeat": (TopicReader, "log_ends"),
-    "topic_check": (TopicReader, "current_topic_id"),
+    "topic_check": (TopicReader, "current_topic"),
     "map_check": (Placement, "read"),
     "refresh": (pipeline, "refresh_late"),
     "shard_watch": (pipeline, "watch_shard"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from db.migrate import migrate
-from db.placement import partition_of
+from events.partitions import partition_of
 from footfall.simulate import Shops
 from footfall.topic import TopicWriter, ensure_topic
 from stack.embedded import EmbeddedStack

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from db.migrate import MIGRATIONS
-from db.placement import partition_of
 from db.refresh import refresh_late
 from db.rollups import ROLLUPS
+from events.partitions import partition_of
 from ingester import telemetry
 from ingester.watch import watch_shard
 from reprocess.cascade import RollupFailsError, cascade

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from db.placement import partition_of
+from events.partitions import partition_of
 from tests.conftest import PARTITIONS
 from tests.processes import free_port
 from tests.service import Service, page_view, serving

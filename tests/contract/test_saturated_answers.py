@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from db.placement import partition_of
 from db.refresh import refresh_late
 from db.saturation import INT8_MAX
 from events.money import EXPONENTS, to_decimal
+from events.partitions import partition_of
 from tests.conftest import PARTITIONS
 from tests.history import own_world
 from tests.service import Service, serving

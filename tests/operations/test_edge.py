@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.placement import partition_of
+from events.partitions import partition_of
 from footfall.topic import ensure_topic
 from stack.broker import Broker
 from tests.conftest import PARTITIONS, World

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from db.placement import partition_of
 from events.batch import Messages
 from events.limits import Limits
+from events.partitions import partition_of
 from reprocess.archive_files import (
     FORMATS,
     BrokenArchiveError,

@@ -1,8 +1,11 @@
 """murmur2 as the Java client computes it."""
 
+import random
+
+import numpy as np
 import pytest
 
-from db.placement import murmur2, partition_of
+from events.partitions import murmur2, partition_of, partitions_of
 
 
 @pytest.mark.parametrize(
@@ -19,6 +22,21 @@ from db.placement import murmur2, partition_of
 )
 def test_the_java_clients_vectors(key: bytes, signed: int) -> None:
     assert murmur2(key) == signed & 0xFFFFFFFF
+
+
+def test_many_at_a_time_are_placed_as_each_by_itself() -> None:
+    dice = random.Random(3)
+    merchants = [
+        1,
+        9,
+        10,
+        2**63 - 1,
+        *(dice.randrange(10 ** dice.randrange(1, 19)) for _ in range(3_000)),
+    ]
+    for partitions in (1, 8, 12, 1_000):
+        found = partitions_of(np.array(merchants, np.int64), partitions).tolist()
+        assert found == [partition_of(each, partitions) for each in merchants]
+    assert partitions_of(np.empty(0, np.int64), 8).tolist() == []
 
 
 def test_every_merchant_has_a_partition() -> None:
