@@ -82,6 +82,11 @@ class Messages:
         )
 
 
+NO_MESSAGES: Final = Messages(
+    [], np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Processed:
     """Rows for `events`, rows for `event_items`, and rejects: every message is in one of them."""

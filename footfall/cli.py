@@ -98,13 +98,22 @@ def stack(
 def migrate_command() -> None:
     """Bring topic and databases to today's schema. Running it again changes nothing."""
     from db.migrate import Migrated, migrate
-    from footfall.topic import ensure_topic
+    from footfall.topic import TopicError, ensure_topic
 
     environment = Environment.read()
     partitions = environment.partitions
     if environment.bootstrap:
-        partitions = ensure_topic(
-            environment.bootstrap, environment.topic, partitions, environment.kafka_options
+        try:
+            partitions = ensure_topic(
+                environment.bootstrap, environment.topic, partitions, environment.kafka_options
+            )
+        except TopicError as error:
+            raise EnvironmentMissingError(str(error)) from error
+        progress.print(f"topic {environment.topic}: {partitions} partitions")
+    else:
+        progress.print(
+            f"no FOOTFALL_KAFKA_BOOTSTRAP: the topic is left as it is, taken to have {partitions} "
+            "partitions (FOOTFALL_PARTITIONS)"
         )
 
     def report(done: Migrated) -> None:

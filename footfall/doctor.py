@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from db.moves import open_moves
 from db.pools import READER_SETTINGS, open_pool
 from footfall.environment import Environment
-from footfall.topic import PRODUCER_MESSAGE_BYTES, message_bytes
+from footfall.topic import settings_of, wrong_settings
 
 OLDEST_TIMESCALE = (2, 23)
 
@@ -60,12 +60,16 @@ def _broker(environment: Environment) -> Finding:
         if environment.topic not in topics:
             advice = f"no topic {environment.topic}: footfall migrate"
             return Finding("log", well=False, advice=advice)
-        most = message_bytes(admin, environment.topic)
+        settings = settings_of(admin, environment.topic)
     except KafkaException as error:
         return Finding("log", well=False, advice=f"no broker answers: {error}")
-    if most < PRODUCER_MESSAGE_BYTES:
-        advice = f"the topic's max.message.bytes is {most}: large events go to dead-letters.jsonl"
-        return Finding("log", well=False, advice=f"{advice}; footfall migrate raises it")
+    wrong = wrong_settings(settings)
+    if wrong:
+        told = [
+            f"the topic's {name} is {settings[name]}: {why}" for name, (_, why) in wrong.items()
+        ]
+        advice = f"{'; '.join(told)}. footfall migrate changes it"
+        return Finding("log", well=False, advice=advice)
     partitions = len(topics[environment.topic].partitions)
     return Finding("log", well=True, advice=f"{environment.topic}, {partitions} partitions")
 

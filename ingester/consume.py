@@ -5,8 +5,9 @@ would drop messages in silence.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,11 +26,14 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
+    AdminClient,
+    ConfigResource,
+)
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from db.ledger import Held, Span
-from events.batch import Messages
+from events.batch import NO_MESSAGES, Messages
 from ingester.batch import Batch
 from ingester.settings import IngestSettings
 
@@ -39,6 +43,7 @@ AT_ONCE: Final = 10_000
 AT_ONCE_BYTES: Final = 16 << 20
 POLL_S: Final = 0.1
 ASSIGN_WITHIN_S: Final = 60.0
+POLICY_S: Final = 30.0
 _LOST: Final = frozenset(
     {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE}
 )
@@ -66,11 +71,13 @@ class Topic:
 
     topic_id: str
     partitions: int
+    cleanup_policy: str
 
 
 @dataclass(slots=True)
 class _Position:
     next_offset: int
+    end: int = 0  # every message before it was handed out
 
 
 class FetchSize:
@@ -102,8 +109,9 @@ class TopicReader:
         self._fetch = FetchSize()
         self.on_assigned: Callable[[set[int]], None] = lambda _: None
         self.topic_id = ""
-        self.partition_count = 0
+        self.topic = Topic("", 0, "")  # as it was when the group was joined
         self.polled_at = time.time()
+        self._policy = (-math.inf, "")
         common: dict[str, str | int | float | bool] = {
             "bootstrap.servers": settings.bootstrap,
             **settings.kafka_options,
@@ -121,6 +129,8 @@ class TopicReader:
                 "queued.min.messages": 100_000,
                 "max.poll.interval.ms": 300_000,
                 "check.crcs": True,
+                # Says where a partition ends, also where the last offsets are no messages.
+                "enable.partition.eof": True,
                 **static,
                 **common,
                 # What exactly-once rests on is not for an operator's options to change.
@@ -137,8 +147,8 @@ class TopicReader:
         Raises:
             KafkaException: the topic does not exist or the broker does not answer.
         """
-        topic = await self._on_thread(self._describe)
-        self.topic_id, self.partition_count = topic.topic_id, topic.partitions
+        self.topic = await self._on_thread(self._describe)
+        self.topic_id = self.topic.topic_id
         await self._on_thread(
             lambda: self._consumer.subscribe(
                 [self._settings.topic],
@@ -188,7 +198,7 @@ class TopicReader:
             if not here.any():
                 continue
             keep |= here
-            end = int(taken.offsets[here].max()) + 1
+            end = max(int(taken.offsets[here].max()) + 1, position.end)
             newest = int(taken.logged_ms[here].max())
             # A producer's clock may be ahead; nothing is fresher than now.
             logged_at = min(datetime.fromtimestamp(newest / 1000, UTC), datetime.now(UTC))
@@ -197,6 +207,18 @@ class TopicReader:
         if not spans:
             return None
         return Batch(taken if keep.all() else taken.take(np.flatnonzero(keep)), tuple(spans))
+
+    def without_messages(self, partitions: Iterable[int]) -> Batch | None:
+        """A batch of offsets that are no messages, such as ends of transactions, which nothing
+        follows yet. Of partitions of which no message waits for a batch."""
+        now = datetime.now(UTC)
+        spans = []
+        for partition in sorted(partitions):
+            position = self._positions.get(partition)
+            if position is not None and position.next_offset < position.end:
+                spans.append(Span(partition, position.next_offset, position.end, now))
+                position.next_offset = position.end
+        return Batch(NO_MESSAGES, tuple(spans)) if spans else None
 
     async def pause(self, partitions: set[int]) -> None:
         """Ask for no more of these until `resume`."""
@@ -207,10 +229,18 @@ class TopicReader:
         await self._on_thread(lambda: self._consumer.resume(self._places(partitions)))
 
     async def reload(self, partitions: set[int]) -> None:
-        """Go back to where the shards say these stand: the fence was moved by another."""
+        """Go back to where the shards say these stand: the fence was moved by another.
+
+        Raises:
+            KafkaException, db.errors.TROUBLES: they are unplaced until a later call goes well.
+        """
         ours = partitions & (set(self._positions) | self._unplaced)
         if not ours:
             return
+        # Until this has gone well they have no position: what was dropped of them would be skipped.
+        for partition in ours & set(self._positions):
+            del self._positions[partition]
+        self._unplaced |= ours
         bounds = await self._on_thread(lambda: self._bounds(self._consumer, ours))
         low = {partition: first for partition, (first, _) in bounds.items()}
         held = await self._held_offsets(self.topic_id, low)
@@ -264,7 +294,18 @@ class TopicReader:
             TopicCollection([self._settings.topic]), request_timeout=10
         )
         found = answer[self._settings.topic].result()
-        return Topic(str(found.topic_id), len(found.partitions))
+        return Topic(str(found.topic_id), len(found.partitions), self._cleanup_policy())
+
+    def _cleanup_policy(self) -> str:
+        """As it was at most half a minute ago."""
+        asked_at, policy = self._policy
+        if time.monotonic() - asked_at > POLICY_S:
+            resource = ConfigResource(ConfigResource.Type.TOPIC, self._settings.topic)
+            asked_at = time.monotonic()
+            (asked,) = self._admin.describe_configs([resource], request_timeout=10).values()
+            policy = str(asked.result()["cleanup.policy"].value)
+            self._policy = asked_at, policy
+        return policy
 
     def _places(self, partitions: set[int]) -> list[TopicPartition]:
         return [
@@ -355,6 +396,10 @@ class TopicReader:
             error = message.error()
             if error is None:
                 good.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                position = self._positions.get(message.partition() or 0)
+                if position is not None:
+                    position.end = max(position.end, message.offset() or 0)
             elif error.code() in _LOST:
                 partition = message.partition()
                 if partition is not None:

@@ -150,7 +150,8 @@ def _line(batch: Batch, span: Span, stored: Outcome) -> LedgerLine:
     rejects, repeated = stored.rejects.filter(here), stored.repeated.filter(here)
     all_times = pl.concat([times, rejects.get_column("ts"), repeated.get_column("ts")])
     places = batch.messages.partitions == span.partition
-    first_ms = int(batch.messages.logged_ms[places].min())
+    logged_ms = batch.messages.logged_ms[places]
+    first = datetime.fromtimestamp(int(logged_ms.min()) / 1000, UTC) if logged_ms.size else None
     return LedgerLine(
         span=span,
         messages=int(places.sum()),
@@ -160,7 +161,7 @@ def _line(batch: Batch, span: Span, stored: Outcome) -> LedgerLine:
         duplicates=repeated.height,
         min_ts=_moment(changed.min()),
         max_ts=_moment(changed.max()),
-        min_logged_at=datetime.fromtimestamp(first_ms / 1000, UTC),
+        min_logged_at=first or span.logged_at,
         first_ts=_moment(all_times.min()),
         last_ts=_moment(all_times.max()),
     )

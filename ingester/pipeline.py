@@ -28,7 +28,7 @@ from events.batch import Messages
 from events.enrich import Enrichment
 from events.identity import VisitorHash
 from ingester import telemetry
-from ingester.consume import AssignmentError, TopicReader
+from ingester.consume import AssignmentError, Topic, TopicReader
 from ingester.lane import Lane
 from ingester.load import Loader, Reach
 from ingester.placement import Placement
@@ -84,7 +84,7 @@ class Pipeline:
         reader = TopicReader(settings, self._placement.held, self._halt)
         try:
             await reader.open()
-            self._check_partitions(reader.partition_count)
+            self._check_topic_is_kept(reader.topic)
             window = timedelta(seconds=settings.dedupe_window_s)
             visitor_hash = VisitorHash(await visitor_hash_key(pools[0]))
             settings = replace(
@@ -195,6 +195,10 @@ class Pipeline:
             batch = reader.batch(lane.take())
             if batch is not None:
                 lane.hand_in(batch)
+        elif not lane.pending and lane.has_room:
+            batch = reader.without_messages(self._placement.here(reader.partitions, lane.shard))
+            if batch is not None:
+                lane.hand_in(batch)
         elif lane.is_full:
             running = self._placement.here(reader.partitions - lane.paused, lane.shard)
             if running:
@@ -282,22 +286,27 @@ class Pipeline:
                 f"topic {self._settings.topic} was re-created while it was read: "
                 "start again, and the partitions will say what they need"
             )
-        self._check_partitions(now.partitions)
+        self._check_topic_is_kept(now)
         self._topic_checked_at = asked_at
         return True
 
-    def _check_partitions(self, found: int) -> None:
-        """A merchant's partition depends on their number: with another, its new events would not
-        be found beside its old ones.
+    def _check_topic_is_kept(self, now: Topic) -> None:
+        """It keeps each message, and each merchant in one partition.
 
         Raises:
-            HaltedError: the topic has other partitions than the shard map.
+            HaltedError: the topic has other partitions than the shard map, or is compacted.
         """
         mapped = self._placement.partitions
-        if found != mapped:
+        if now.partitions != mapped:
             raise HaltedError(
-                f"topic {self._settings.topic} has {found} partitions and the shard map {mapped}: "
-                + (CHANGED if mapped else "run `footfall migrate`")
+                f"topic {self._settings.topic} has {now.partitions} partitions and the shard map "
+                f"{mapped}: " + (CHANGED if mapped else "run `footfall migrate`")
+            )
+        if "compact" in now.cleanup_policy:
+            raise HaltedError(
+                f"topic {self._settings.topic} has cleanup.policy {now.cleanup_policy}: compaction "
+                "removes all but a merchant's last event. `footfall migrate` sets it to delete; "
+                "then `reprocess verify` finds what is gone, to be replayed from an archive"
             )
 
     async def _watch_map(self) -> None:

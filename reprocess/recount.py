@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from db.history import Offsets, Place
-from events.batch import Messages, Processed
+from events.batch import NO_MESSAGES, Messages, Processed
 from events.enrich import Enrichment
 from events.limits import Limits
 from events.transform import Only, process
@@ -119,11 +119,8 @@ async def recount(
             pending.cancel()
         raise
     if not parts:
-        parts = [logic(NOTHING, only)]
+        parts = [logic(NO_MESSAGES, only)]
     return Recounted(_concat(parts), count)
-
-
-NOTHING = Messages([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def _concat(parts: Sequence[Processed]) -> Processed:

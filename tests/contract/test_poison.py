@@ -20,7 +20,7 @@ from api.spool import Spool, records_of
 from background.supervisor import FAILURES, Supervisor
 from footfall.doctor import examine
 from footfall.environment import Environment
-from footfall.topic import ensure_topic, message_bytes
+from footfall.topic import ensure_topic, settings_of
 from tests.conftest import World
 from tests.service import Service, page_view
 
@@ -139,7 +139,7 @@ def test_migrate_raises_a_topics_limit_and_doctor_says_when_it_is_low(world: Wor
     assert "footfall migrate" in advice
     ensure_topic(world.bootstrap, world.topic, 4, {})
     admin = AdminClient({"bootstrap.servers": world.bootstrap})
-    assert message_bytes(admin, world.topic) == 2 << 20
+    assert settings_of(admin, world.topic)["max.message.bytes"] == str(2 << 20)
     assert [each for each, _ in findings()] == [True]
 
 
