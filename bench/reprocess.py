@@ -98,7 +98,7 @@ class Changed(Logic):
 
     one_in: int
 
-    def __call__(self, messages: Messages, only: Only) -> Processed:
+    def __call__(self, messages: Messages, only: Only | None = None) -> Processed:
         """Rows, items and rejects, some of them other than live ingest made them."""
         made = Logic.__call__(self, messages, only)  # slots make a class that super() cannot know
         these = pl.col("log_offset") % self.one_in == 0

@@ -80,7 +80,7 @@ UPDATE ingest_batch AS line
    AND line.start_offset = delta.start_offset
 """
 
-_PER_LINE: Final = """
+PER_LINE: Final = """
 SELECT line.start_offset, count(*) AS n
   FROM {table} AS held
   JOIN unnest($3::int8[], $4::int8[]) AS line (start_offset, end_offset)
@@ -88,17 +88,17 @@ SELECT line.start_offset, count(*) AS n
  WHERE held.log_offset < line.end_offset AND held.kafka_partition = $2 {only}
  GROUP BY 1
 """
-_TIMED: Final = "AND held.ts >= $5 AND held.ts <= $6"
+TIMED: Final = "AND held.ts >= $5 AND held.ts <= $6"
 _RECOUNT: Final = f"""
 UPDATE ingest_batch AS line
    SET event_rows = coalesce(events.n, 0), item_rows = coalesce(items.n, 0),
        rejects = coalesce(rejects.n, 0), duplicates = coalesce(repeats.n, 0)
   FROM unnest($3::int8[]) AS asked (start_offset)
-  LEFT JOIN ({_PER_LINE.format(table="events", only=_TIMED)}) AS events USING (start_offset)
-  LEFT JOIN ({_PER_LINE.format(table="event_items", only=_TIMED)}) AS items USING (start_offset)
-  LEFT JOIN ({_PER_LINE.format(table="rejected_event", only="AND held.topic_id = $1")}) AS rejects
+  LEFT JOIN ({PER_LINE.format(table="events", only=TIMED)}) AS events USING (start_offset)
+  LEFT JOIN ({PER_LINE.format(table="event_items", only=TIMED)}) AS items USING (start_offset)
+  LEFT JOIN ({PER_LINE.format(table="rejected_event", only="AND held.topic_id = $1")}) AS rejects
  USING (start_offset)
-  LEFT JOIN ({_PER_LINE.format(table="duplicate_event", only="")}) AS repeats USING (start_offset)
+  LEFT JOIN ({PER_LINE.format(table="duplicate_event", only="")}) AS repeats USING (start_offset)
  WHERE line.topic_id = $1 AND line.kafka_partition = $2
    AND line.start_offset = asked.start_offset
 """

@@ -17,7 +17,7 @@ from db.pools import Connection
 PRECEDENCE: Final = (
     pl.col("is_bot").cast(pl.Int16) * 2 + pl.col("from_public_key").cast(pl.Int16)
 ).alias("precedence")
-_PRECEDENCE: Final = "is_bot::int * 2 + from_public_key::int"
+PRECEDENCE_SQL: Final = "is_bot::int * 2 + from_public_key::int"
 
 _FIRSTS: Final = """
 SELECT merchant_id, order_id, log_offset, ts, precedence
@@ -28,7 +28,7 @@ SELECT merchant_id, order_id, log_offset, ts, precedence
 # Only for orders that lost their first purchase: rare enough to look through a merchant's rows.
 _OTHERS: Final = f"""
 SELECT DISTINCT ON (merchant_id, order_id) merchant_id, order_id, log_offset, ts,
-       {_PRECEDENCE} AS precedence
+       {PRECEDENCE_SQL} AS precedence
   FROM events JOIN unnest($1::int8[], $2::text[]) AS lost (merchant_id, order_id)
  USING (merchant_id, order_id)
  WHERE kafka_partition = $3 AND event = 'purchase' AND log_offset <> ALL ($4::int8[])

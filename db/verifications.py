@@ -12,7 +12,8 @@ INSERT INTO verification (verification_id, topic, window_start, window_end, merc
        kafka_partition, slices, messages, differences, repaired)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
-# A difference stands until a later look at all that was looked at then.
+# A difference stands until later looks at all that was looked at then, at all partitions at a time
+# or at each of them.
 _STANDING: Final = """
 SELECT coalesce(sum(differences), 0)::int8 FROM verification AS look
  WHERE topic = $1 AND differences > 0
@@ -23,6 +24,18 @@ SELECT coalesce(sum(differences), 0)::int8 FROM verification AS look
                       AND (later.merchant_id IS NULL OR later.merchant_id = look.merchant_id)
                       AND (later.kafka_partition IS NULL
                            OR later.kafka_partition = look.kafka_partition))
+   AND NOT (look.kafka_partition IS NULL
+            AND NOT EXISTS (
+                SELECT FROM ingest_offset AS held
+                 WHERE held.topic = $1 AND held.moved_to IS NULL
+                   AND NOT EXISTS (
+                       SELECT FROM verification AS later
+                        WHERE later.topic = look.topic AND later.verified_at > look.verified_at
+                          AND later.window_start <= look.window_start
+                          AND later.window_end >= look.window_end
+                          AND (later.merchant_id IS NULL OR later.merchant_id = look.merchant_id)
+                          AND (later.kafka_partition IS NULL
+                               OR later.kafka_partition = held.kafka_partition))))
 """
 # A partition that was never looked at counts from its first batch.
 _UNTIL: Final = """

@@ -1,17 +1,18 @@
 """`reprocess verify`: log, rows and rollups held against each other."""
 
-import json
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import asyncpg
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from db import verifications
+from db import ledger_audit, order_audit, verifications
+from db.ledger_audit import LedgerDiffers, LogPart
+from db.orders import Order
+from db.pools import borrowed
 from db.verifications import Look
 from events.transform import LOGIC_VERSION
 from footfall.reprocess_options import (
@@ -23,7 +24,7 @@ from footfall.reprocess_options import (
     Rate,
     ToOrDays,
 )
-from footfall.reprocess_report import ProgressBar, window_of
+from footfall.reprocess_report import ProgressBar
 from footfall.reprocess_world import (
     asked_of,
     in_loop,
@@ -34,13 +35,16 @@ from footfall.reprocess_world import (
     settings_of,
 )
 from footfall.reprocessing import app
-from footfall.told import output, progress
+from footfall.told import progress
+from footfall.verify_report import show
 from reprocess.cascade import RollupFailsError
 from reprocess.pace import Pace
-from reprocess.plan import ReplayPlan
+from reprocess.plan import ReplayPlan, partitions_of
 from reprocess.run import begin, carry_out, new_run
 from reprocess.settings import ReprocessSettings
+from reprocess.topic_log import TopicLog
 from reprocess.verify import Report, repair_rollups, verify_rollups, verify_slice
+from reprocess.verify_ledger import repair_ledger
 from reprocess.work import Work
 
 _MERCHANTS = """
@@ -64,8 +68,9 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Recount a window from the log and compare log, rows and every rollup; exit 1 where they
-    differ. What was seen is kept, for the alerts."""
+    """Recount a window from the log and compare log, ledger, rows, orders and every rollup; exit 1
+    where they differ. `--repair` deletes no row whose message the log has. What was seen is kept,
+    for the alerts."""
     settings = settings_of(rate)
     window = _window_of(start, end, days)
     plan = planned_of(settings, asked_of(*window, merchant, partition, None))
@@ -73,11 +78,14 @@ def verify(
     in_loop(_note(settings, plan, report, repaired=False))
     if repair and not report.agrees:
         if not as_json:
-            _show(report, as_json=False)
+            show(report, as_json=False)
+        if any(report.ledger.values()):
+            in_loop(_ledger_repaired(settings, plan, report))
+            plan = planned_of(settings, plan.asked)
         in_loop(_verified(settings, plan, repair=True))
         report = in_loop(_verified(settings, plan, repair=False))
         in_loop(_note(settings, plan, report, repaired=True))
-    _show(report, as_json=as_json)
+    show(report, as_json=as_json)
     if not report.agrees:
         raise typer.Exit(1)
 
@@ -121,7 +129,7 @@ async def _verified(settings: ReprocessSettings, plan: ReplayPlan, *, repair: bo
     report = Report()
     run = new_run(plan, settings, LOGIC_VERSION, reason="repair of what verify found")
     source = open_log(settings)
-    async with opened(settings) as (pools, _):
+    async with opened(settings) as (pools, shards):
         try:
             with ProgressBar(plan.messages) as bar:
                 logic = await logic_of(settings, pools[0])
@@ -131,7 +139,18 @@ async def _verified(settings: ReprocessSettings, plan: ReplayPlan, *, repair: bo
                     report.slices.append(await verify_slice(pool, source, work, planned))
         finally:
             await source.close()
-        wrong = [each for each in report.slices if not each.agrees]
+        report.ledger = await _ledgers(settings, pools, shards, plan, report)
+        for partition in sorted(report.uncovered if repair else ()):
+            progress.print(
+                f"[red]partition {partition}: its rows are left as they are[/red], since the "
+                "ledger does not cover its offsets once each",
+                highlight=False,
+            )
+        wrong = [
+            each
+            for each in report.slices
+            if not each.agrees and each.slice.partition not in report.uncovered
+        ]
         if repair and wrong:
             chosen = {(each.slice.partition, each.slice.start) for each in wrong}
             left = (p for p in plan.planned if (p.slice.partition, p.slice.start) in chosen)
@@ -141,6 +160,9 @@ async def _verified(settings: ReprocessSettings, plan: ReplayPlan, *, repair: bo
                 mending = Work(run, work.logic, Pace(None, bar.read), mend=True)
                 await carry_out(pools, settings, mending, lambda: open_log(settings), bar)
         for shard, pool in enumerate(pools):
+            report.orders[shard] = await _orders(pool, shard, shards, plan)
+            if repair and report.orders[shard]:
+                await order_audit.repair(pool, report.orders[shard])
             merchants = await _merchants(pool, shard, plan)
             if merchants == []:
                 continue
@@ -156,6 +178,59 @@ async def _verified(settings: ReprocessSettings, plan: ReplayPlan, *, repair: bo
     return report
 
 
+async def _ledgers(
+    settings: ReprocessSettings,
+    pools: Sequence[asyncpg.Pool],
+    shards: dict[int, int],
+    plan: ReplayPlan,
+    report: Report,
+) -> dict[int, list[LedgerDiffers]]:
+    """What is wrong with the ledgers, by shard. That a line counts a row that is lost is said of
+    the row already."""
+    found: dict[int, list[LedgerDiffers]] = {}
+    log = TopicLog(settings)
+    wrong = {each.slice.partition for each in report.slices if not each.agrees}
+    try:
+        for partition in partitions_of(plan.asked, shards):
+            low, _ = await asyncio.to_thread(log.bounds, partition)
+            part = LogPart(settings.topic, plan.topic_id, partition, low)
+            window = (plan.asked.start, plan.asked.end)
+            differs = await ledger_audit.audit(pools[shards[partition]], part, window)
+            if partition in wrong or plan.asked.merchant_id is not None:
+                differs = [each for each in differs if each.kind != "counts"]
+            found.setdefault(shards[partition], []).extend(differs)
+    finally:
+        log.close()
+    return found
+
+
+async def _ledger_repaired(settings: ReprocessSettings, plan: ReplayPlan, report: Report) -> None:
+    run = new_run(plan, settings, LOGIC_VERSION, reason="repair of what verify found")
+    source = open_log(settings)
+    try:
+        async with opened(settings) as (pools, _):
+            work = Work(run, await logic_of(settings, pools[0]), Pace())
+            for shard, differs in report.ledger.items():
+                for partition in sorted({each.partition for each in differs}):
+                    here = [each for each in differs if each.partition == partition]
+                    with progress.status(f"reading what the ledger of {partition} lacks …"):
+                        await repair_ledger(pools[shard], source, work, here)
+    finally:
+        await source.close()
+
+
+async def _orders(
+    pool: asyncpg.Pool, shard: int, shards: dict[int, int], plan: ReplayPlan
+) -> list[Order]:
+    window, merchant = (plan.asked.start, plan.asked.end), plan.asked.merchant_id
+    wrong: list[Order] = []
+    for partition in partitions_of(plan.asked, shards):
+        if shards[partition] == shard:
+            async with borrowed(pool) as connection:
+                wrong += await order_audit.audit(connection, partition, window, merchant)
+    return wrong
+
+
 async def _merchants(pool: asyncpg.Pool, shard: int, plan: ReplayPlan) -> Sequence[int] | None:
     """Whose rollups are meant: None for everybody's, nobody's where the shard is not asked for."""
     asked = plan.asked
@@ -168,85 +243,3 @@ async def _merchants(pool: asyncpg.Pool, shard: int, plan: ReplayPlan) -> Sequen
         window = (asked.start, asked.end)
         return await pool.fetchval(_MERCHANTS, asked.partition, *window) or []
     return None
-
-
-def _show(report: Report, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(_as_json(report), default=str))  # noqa: T201 - data for scripts
-        return
-    table = Table("window", "partition", "messages", "rows by the log", "rows held", "hash", "")
-    for each in report.slices:
-        part = each.slice
-        said = "[green]equal[/green]" if each.agrees else "[red]DIFFERS[/red]"
-        same = each.log.hash if each.log.hash == each.held.hash else "not the same"
-        counts = (f"{each.messages:,}", f"{each.log.rows:,}", f"{each.held.rows:,}")
-        table.add_row(window_of(part), str(part.partition), *counts, same, said)
-    output.print(table)
-    differing = [(each.slice.partition, row) for each in report.slices for row in each.rows]
-    if differing:
-        where = Table("partition", "merchant", "hour", "differing", "by the log", "held",
-                      "value by the log", "value held")  # fmt: skip
-        for partition, row in differing[:100]:
-            told = (partition, row.merchant_id, f"{row.hour:%Y-%m-%d %H:00}", row.differing,
-                    row.log_rows, row.held_rows, row.log_value, row.held_value)  # fmt: skip
-            where.add_row(*(str(each) for each in told))
-        output.print(where)
-        if len(differing) > 100:
-            output.print(f"… and {len(differing) - 100} more merchant hours")
-    for each in report.slices:
-        for wrong, what in ((each.rejects_differ, "rejects"), (each.repeats_differ, "repeats")):
-            if wrong:
-                day = f"{each.slice.start:%Y-%m-%d}"
-                output.print(f"partition {each.slice.partition}, {day}: {what} differ")
-    for shard, rollups in report.rollups.items():
-        for name in sorted({each.rollup for each in rollups}):
-            buckets = [each for each in rollups if each.rollup == name]
-            first = buckets[0]
-            output.print(
-                f"[red]shard {shard}: {name} differs from its source in {len(buckets)} buckets"
-                f"[/red], the first of merchant {first.merchant_id}, {first.bucket:%Y-%m-%d %H:%M}"
-            )
-    for shard, failing in report.failing.items():
-        for fails in failing:
-            output.print(
-                f"[red]shard {shard}: {fails.rollup} could not be compared[/red]: "
-                f"{escape(fails.error)}; see docs/runbooks/FootfallRollupFailing.md"
-            )
-    said = "log, rows and rollups are one" if report.agrees else "they differ"
-    output.print(f"{sum(each.log.rows for each in report.slices):,} rows recounted: {said}")
-
-
-def _as_json(report: Report) -> dict[str, Any]:
-    return {
-        "agrees": report.agrees,
-        "slices": [
-            {
-                "shard": each.shard,
-                "partition": each.slice.partition,
-                "from": each.slice.start,
-                "to": each.slice.end,
-                "messages": each.messages,
-                "log_rows": each.log.rows,
-                "held_rows": each.held.rows,
-                "log_hash": each.log.hash,
-                "held_hash": each.held.hash,
-                "rejects_differ": each.rejects_differ,
-                "repeats_differ": each.repeats_differ,
-                "rows": [
-                    {name: getattr(row, name) for name in row.__dataclass_fields__}
-                    for row in each.rows
-                ],
-            }
-            for each in report.slices
-        ],
-        "rollups": [
-            {"shard": shard, "rollup": b.rollup, "merchant_id": b.merchant_id, "bucket": b.bucket}
-            for shard, buckets in report.rollups.items()
-            for b in buckets
-        ],
-        "rollups_failing": [
-            {"shard": shard, "rollup": each.rollup, "error": each.error}
-            for shard, failing in report.failing.items()
-            for each in failing
-        ],
-    }

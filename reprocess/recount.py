@@ -55,8 +55,8 @@ class Logic:
     enrichment: Enrichment
     dedupe_window: timedelta
 
-    def __call__(self, messages: Messages, only: Only) -> Processed:
-        """Rows, items and rejects of those messages that are wanted."""
+    def __call__(self, messages: Messages, only: Only | None = None) -> Processed:
+        """Rows, items and rejects of those messages that are wanted, by default all."""
         return process(messages, limits=self.limits, enrichment=self.enrichment, only=only)
 
 

@@ -10,6 +10,8 @@ import asyncpg
 from db import audit, history
 from db.audit import RollupDiffers, RollupFails
 from db.errors import kind_of
+from db.ledger_audit import LedgerDiffers
+from db.orders import Order
 from db.pools import borrowed
 from db.refresh import coordinating, take_in
 from db.rollups import BY_NAME, DAY, HOUR, ROLLUPS, Rollup
@@ -59,18 +61,33 @@ class Report:
     slices: list[Verified] = field(default_factory=list)
     rollups: dict[int, list[RollupDiffers]] = field(default_factory=dict)  # by shard
     failing: dict[int, list[RollupFails]] = field(default_factory=dict)  # by shard
+    ledger: dict[int, list[LedgerDiffers]] = field(default_factory=dict)  # by shard
+    orders: dict[int, list[Order]] = field(default_factory=dict)  # by shard
 
     @property
     def agrees(self) -> bool:
         """Log, rows and rollups are one."""
-        rollups = (*self.rollups.values(), *self.failing.values())
-        return all(each.agrees for each in self.slices) and not any(rollups)
+        found = (self.rollups, self.failing, self.ledger, self.orders)
+        rows = all(each.agrees for each in self.slices)
+        return rows and not any(part for by_shard in found for part in by_shard.values())
 
     def differences(self, shard: int) -> int:
-        """How many rows and rollup buckets of a shard differ; a rollup that could not be compared
-        counts as one."""
+        """How many rows, rollup buckets, lines of the ledger and orders of a shard differ; a rollup
+        that could not be compared counts as one."""
         rows = sum(each.differences for each in self.slices if each.shard == shard)
-        return rows + len(self.rollups.get(shard, ())) + len(self.failing.get(shard, ()))
+        found = (self.rollups, self.failing, self.ledger, self.orders)
+        return rows + sum(len(by_shard.get(shard, ())) for by_shard in found)
+
+    @property
+    def uncovered(self) -> set[int]:
+        """Partitions whose offsets the ledger does not cover once each: there a row may seem to
+        have no message, although the log has it."""
+        return {
+            each.partition
+            for found in self.ledger.values()
+            for each in found
+            if each.kind != "counts"
+        }
 
 
 async def verify_slice(

@@ -111,6 +111,32 @@ async def test_the_partition_that_waits_longest_counts(world: World) -> None:
     pool.terminate()
 
 
+async def test_looks_at_each_partition_end_what_a_look_at_all_found(world: World) -> None:
+    pool = await open_pool(world.shards[0], WRITER_SETTINGS, size=1)
+    for partition in (0, 2):
+        await pool.execute(
+            "INSERT INTO ingest_offset (topic, kafka_partition, topic_id, next_offset) "
+            "VALUES ($1, $2, 'id', 0)",
+            world.topic,
+            partition,
+        )
+    start, end = (datetime(2026, 11, day, tzinfo=UTC) for day in (2, 4))
+
+    async def look(partition: int | None, differences: int, end: datetime = end) -> int:
+        seen = Look(world.topic, start, end, None, partition, 1, 1, differences, repaired=False)
+        await note(pool, seen)
+        return (await standing(pool, world.topic)).differences
+
+    assert await look(None, 5) == 5
+    assert await look(0, 0) == 5
+    assert await look(2, 0, end=end - timedelta(days=1)) == 5  # not all of the window
+    assert await look(2, 0) == 0
+    assert await look(2, 3) == 3
+    assert await look(0, 0) == 3
+    assert await look(None, 0) == 0
+    pool.terminate()
+
+
 def _one(world: World, question: str, *values: object) -> float:
     (row,) = _all(world, question, *values)
     return row[0]
