@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from confluent_kafka import KafkaException
+from rich.markup import escape
 from rich.table import Table
 
 from db.errors import TROUBLES, of_this_machine
@@ -334,17 +335,23 @@ def archive(
 
 
 @app.command()
-def doctor() -> None:
-    """Check every part and say what to mend."""
+def doctor(as_json: Json = False) -> None:
+    """Check every part, and say what to do where one fails. Exit code 0: all is in order; 1:
+    something fails."""
+    import dataclasses
+
     from footfall.doctor import examine
 
     findings = in_loop(examine(Environment.read()))
-    table = Table("part", "state", "what to do")
-    for finding in findings:
-        state = "[green]well[/green]" if finding.well else "[red]ill[/red]"
-        table.add_row(finding.part, state, finding.advice)
-    output.print(table)
-    if not all(finding.well for finding in findings):
+    if as_json:
+        print(json.dumps([dataclasses.asdict(each) for each in findings]))  # noqa: T201 - data
+    else:
+        table = Table("part", "state", "cause", "what to do")
+        for each in findings:
+            state = "[green]ok[/green]" if each.ok else "[red]failing[/red]"
+            table.add_row(escape(each.part), state, escape(each.cause), escape(each.command))
+        output.print(table)
+    if not all(each.ok for each in findings):
         raise typer.Exit(1)
 
 

@@ -162,16 +162,20 @@ class Environment:
             messages_per_s=rate,
         )
 
+    @property
+    def spool_root(self) -> Path:
+        """Below which the API of each port has its spools."""
+        return (self.data_dir or Path.home() / ".local" / "state" / "footfall") / "spool"
+
     def api_settings(self) -> ApiSettings:
         """What the API needs."""
-        root = self.data_dir or Path.home() / ".local" / "state" / "footfall"
         return ApiSettings(
             bootstrap=self.need_bootstrap(),
             topic=self.topic,
             shards=self.need_shards(),
             country_file=self.country_file,
             read_shards=self.readers(),
-            spool_dir=root / "spool" / str(self.api_port),
+            spool_dir=self.spool_root / str(self.api_port),
             kafka_options=self.kafka_options,
             limits=Limits(max_age_days=self.max_age_days),
             rate_limits=RateLimits(

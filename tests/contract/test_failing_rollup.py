@@ -1,5 +1,6 @@
 """A rollup that cannot be refreshed delays no other; answers, doctor and telemetry say so."""
 
+import json
 import os
 import re
 import uuid
@@ -200,15 +201,12 @@ def test_verify_reports_a_rollup_that_cannot_be_read(shard: Shard) -> None:
 
 def test_doctor_and_telemetry_tell_of_it(shard: Shard) -> None:
     shard.refresh()
-    done = warm.run(["doctor"], {**os.environ, **shard.world.environment}, 60)
+    done = warm.run(["doctor", "--json"], {**os.environ, **shard.world.environment}, 60)
     assert done.returncode == 1
-    cells = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
-    assert ["rollup product_hourly", "ill"] in [
-        [cell.strip() for cell in row[1:3]] for row in cells
-    ]
-    told = " ".join(row[3].strip() for row in cells)
-    assert "out of range" in told
-    assert f"footfall reprocess refresh --from {FAR[0]} --to {FAR[1]}" in told
+    (failing,) = [each for each in json.loads(done.stdout) if each["part"].startswith("rollup")]
+    assert (failing["part"], failing["ok"]) == ("rollup product_hourly", False)
+    assert "out of range" in failing["cause"]
+    assert failing["command"] == f"footfall reprocess refresh --from {FAR[0]} --to {FAR[1]}"
     with_pool(shard.dsn, lambda pool: watch_shard(7, pool, shard.world.topic))
     assert telemetry.SHARD_FAILING_ROLLUPS.labels(7)._value.get() == 1
     assert telemetry.SHARD_REFRESH_QUEUE.labels(7)._value.get() == 2

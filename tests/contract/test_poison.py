@@ -127,7 +127,7 @@ def test_migrate_raises_a_topics_limit_and_doctor_says_when_it_is_low(world: Wor
     def findings() -> list[tuple[bool, str]]:
         environment = Environment.read(world.environment)
         return [
-            (each.well, each.advice)
+            (each.ok, f"{each.cause} {each.command}")
             for each in asyncio.run(examine(environment))
             if each.part == "log"
         ]

@@ -31,8 +31,10 @@ A_LINE = (
 )
 TAMPERED = {
     "a row is deleted": [
-        f"DELETE FROM events WHERE log_offset = (SELECT min(log_offset) FROM events "
-        f"WHERE {A_DAY_OLD})"
+        (
+            "DELETE FROM events WHERE log_offset = (SELECT min(log_offset) FROM events "
+            f"WHERE {A_DAY_OLD})"
+        )
     ],
     "a row is altered": [
         f"UPDATE events SET page = '/altered' WHERE {A_DAY_OLD} AND event = 'page_view'"
