@@ -272,8 +272,9 @@ async def freeze(pool: asyncpg.Pool, topic: str, move: Move) -> Standing:
         run = await connection.fetchval(_REPLACING, move.partition)
         if run is not None:
             raise MoveError(
-                f"run {run} replaces rows of partition {move.partition}: let it finish or cancel "
-                "it, then go on with this move"
+                f"run {run} replaces rows of partition {move.partition}: let it finish, or go on "
+                f"with it by `footfall reprocess resume {run}`, or cancel it by "
+                f"`footfall reprocess resume {run} --cancel`; then go on with this move"
             )
         row = await connection.fetchrow(_STANDING, topic, move.partition)
     assert row is not None  # noqa: S101 - it was there when the move began and nothing deletes it

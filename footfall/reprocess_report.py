@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import asyncpg
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -230,28 +231,21 @@ async def show_status(pools: Sequence[asyncpg.Pool], run_id: str | None, *, as_j
     if as_json:
         print(json.dumps(found, default=str))  # noqa: T201 - data for scripts
         return
-    table = Table(
-        "run",
-        "shard",
-        "state",
-        "window",
-        "merchant",
-        "logic",
-        "slices",
-        "rows changed",
-        "by",
-        "reason",
-        "started",
-    )
+    table = Table("run", "what it does, and how far it is")
     for row in found:
-        slices = f"{row['done']}/{row['slices']}" + (f", {row['held']} held" if row["held"] else "")
-        table.add_row(
-            row["run_id"], str(row["shard"]), row["state"],
-            f"{row['window_start']:%Y-%m-%d} to {row['window_end']:%Y-%m-%d}",
-            "all" if row["merchant_id"] is None else str(row["merchant_id"]),
-            str(row["logic_version"]), slices, f"{row['rows_changed']:,}", row["started_by"],
-            row["reason"], f"{row['started_at']:%Y-%m-%d %H:%M}",
-        )  # fmt: skip
+        merchant = (
+            "all merchants" if row["merchant_id"] is None else f"merchant {row['merchant_id']}"
+        )
+        held = f", {row['held']} held back" if row["held"] else ""
+        lines = [
+            f"{row['state']}: {row['done']} of {row['slices']} slices{held}",
+            f"{row['window_start']:%Y-%m-%d} to {row['window_end']:%Y-%m-%d}, {merchant}",
+            f"shard {row['shard']}, logic version {row['logic_version']}",
+            f"{row['rows_changed']:,} rows changed",
+            f"by {row['started_by']}, {row['started_at']:%Y-%m-%d %H:%M}",
+            *([escape(row["reason"])] if row["reason"] else []),
+        ]
+        table.add_row(row["run_id"], "\n".join(lines), end_section=True)
     output.print(table)
     if run_id is not None:
         await show_result(pools, run_id)

@@ -149,7 +149,8 @@ def run_command(
                 return await _carry_out(pools, settings, run, planned.messages, files)
 
         progress.print(f"run {run.run_id}", highlight=False)
-        ended = in_loop(work())
+        with _interruptible(run.run_id):
+            ended = in_loop(work())
     _conclude(settings, run.run_id, ended, as_json=as_json)
 
 
@@ -193,7 +194,7 @@ def resume(
     run = in_loop(take_up())
     asked = Asked(run.window_start, run.window_end, run.merchant_id, misplaced=run.misplaced)
     sources = [] if cancel else [Path(each) for each in run.sources]  # rollups need no files
-    with _reading(settings, asked, sources) as files:
+    with _reading(settings, asked, sources) as files, _interruptible(run.run_id):
         ended = in_loop(work(run, files))
     _conclude(settings, run.run_id, ended, as_json=as_json)
 
@@ -255,6 +256,21 @@ def _reading(
     paths, shards = in_loop(found())
     with read_into_spool(settings, shards, asked, paths, run=in_loop, console=progress) as files:
         yield files
+
+
+@contextmanager
+def _interruptible(run_id: str) -> Iterator[None]:
+    """Ctrl-C ends the command and says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.print(
+            f"\ninterrupted: what was replaced stays so. `footfall reprocess resume {run_id}` goes "
+            "on with the rest, with `--cancel` it leaves the rest out",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
 
 
 async def _only_unfinished(pools: list[asyncpg.Pool]) -> str:

@@ -38,7 +38,7 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, options: dict[str,
         KafkaException: the broker refuses or does not answer.
         TopicError: the topic does not become what it must be.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap, **options})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2, **options})
     wanted = NewTopic(
         topic,
         num_partitions=partitions,

@@ -32,6 +32,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from background.kafka_log import KafkaLog
 from db.ledger import Held, Span
 from events.batch import NO_MESSAGES, Messages
 from ingester.batch import Batch
@@ -116,7 +117,7 @@ class TopicReader:
             "bootstrap.servers": settings.bootstrap,
             **settings.kafka_options,
         }
-        self._admin = AdminClient(common)
+        self._admin = AdminClient({**common, "log_level": 2})
         if settings.instance_id:
             # The group keeps a static member's partitions for it until the session ends: long
             # enough for a restart. It does not leave the group when it closes.
@@ -138,7 +139,8 @@ class TopicReader:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "partition.assignment.strategy": "cooperative-sticky",
-            }
+            },
+            logger=KafkaLog(),
         )
 
     async def open(self) -> None:

@@ -40,6 +40,7 @@ class LogSource:
                 "queued.max.messages.kbytes": 65_536,
                 "queued.min.messages": 100_000,
                 "check.crcs": True,
+                "log_level": 2,  # what goes wrong is raised; its lines would tear those of a table
                 # A fetch that waits, at the log's end or for room in the queue, would hold up the
                 # next range.
                 "fetch.wait.max.ms": 10,

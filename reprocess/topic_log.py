@@ -29,7 +29,9 @@ class TopicLog:
             **settings.kafka_options,
         }
         self._admin = AdminClient({**common, "log_level": 3})  # consumers' options are no news
-        self._consumer = Consumer({**common, "group.id": f"footfall-replay.{settings.topic}"})
+        self._consumer = Consumer(
+            {**common, "group.id": f"footfall-replay.{settings.topic}", "log_level": 2}
+        )
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -52,7 +54,7 @@ class TopicLog:
         if policy != "delete":
             raise RefusedError(
                 f"topic {self._topic} has cleanup.policy={policy}: events may have been dropped "
-                "from it. Replay from an archive: --source"
+                "from it. `footfall reprocess run --source` replays them from an archive"
             )
 
     def check_held(self, each: Slice, ranges: Sequence[Offsets]) -> None:
@@ -65,8 +67,8 @@ class TopicLog:
         if ranges[0][0] < low:
             raise RefusedError(
                 f"partition {each.partition}, {each.start:%Y-%m-%d}: offsets {ranges[0][0]} to "
-                f"{low - 1} have left the log. Replay them from an archive (--source), or ask "
-                "for a later window"
+                f"{low - 1} have left the log. `footfall reprocess run --source` replays them "
+                "from an archive; or ask for a later window"
             )
         if ranges[-1][1] > high:
             raise RefusedError(

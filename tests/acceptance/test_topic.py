@@ -1,5 +1,6 @@
 """A topic that is not as it must be, or does not stay so, is noticed before it costs an event."""
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     AdminClient,
     AlterConfigOpType,
@@ -153,3 +154,50 @@ def test_ends_of_transactions_hold_up_nothing(alone: World) -> None:
             "AS each WHERE before <> start_offset"
         ).fetchall()
     assert gaps == []
+
+
+def test_a_topic_that_is_made_anew_is_read_on_by_its_runbook(alone: World) -> None:
+    """Nothing of it is taken for the old one's, and what the runbook says ends with all events
+    counted once, also those without an id."""
+    (merchant,) = alone.merchants(1)
+
+    def some(first: int, count: int) -> Iterator[tuple[bytes, bytes]]:
+        for number in range(first, first + count):
+            event = {"merchant_id": merchant, "event": "page_view", "visitor_id": f"v-{number}"}
+            yield str(merchant).encode(), json.dumps(event).encode()
+
+    dsn = alone.shards[0]
+    with footfall("ingest", environment=alone.environment) as process:
+        process.wait_for("ingesting")
+        alone.write(some(0, 100))
+        wait_until(lambda: one(dsn, "SELECT count(*) FROM events") == 100, 30, "they are missing")
+        client = admin(alone)
+        for deleted in client.delete_topics([alone.topic]).values():
+            deleted.result()
+        wait_until(lambda: made_again(alone), 30, "the topic cannot be made")
+        alone.write(some(100, 250))  # beyond where the old one was read to
+        assert process.end(60) == 1
+        assert "was re-created" in "\n".join(process.lines)
+    assert one(dsn, "SELECT count(*) FROM events") == 100
+    with footfall("ingest", environment=alone.environment) as process:
+        halted = "SELECT count(*) FROM ingest_offset WHERE halted_reason LIKE '%%re-created%%'"
+        wait_until(lambda: one(dsn, halted) == PARTITIONS, 60, "\n".join(process.lines))
+    found = client.describe_topics(TopicCollection([alone.topic]))[alone.topic].result()
+    with psycopg.connect(dsn) as connection:  # as the runbook says
+        connection.execute(
+            "UPDATE ingest_offset SET topic_id = %s, next_offset = 0, halted_reason = NULL "
+            "WHERE topic = %s",
+            (str(found.topic_id), alone.topic),
+        )
+    with footfall("ingest", environment=alone.environment) as process:
+        wait_until(lambda: one(dsn, "SELECT count(*) FROM events") >= 350, 60, "they are missing")
+        time.sleep(2)
+    assert one(dsn, "SELECT count(*) FROM events") == 350
+    assert one(dsn, "SELECT count(DISTINCT visitor) FROM events") == 350
+
+
+def made_again(world: World) -> bool:
+    try:
+        return ensure_topic(world.bootstrap, world.topic, PARTITIONS, {}) == PARTITIONS
+    except KafkaException:
+        return False

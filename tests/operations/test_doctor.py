@@ -43,6 +43,9 @@ NOT_REFRESHED = """
 UPDATE refresh_state SET refreshed_at = now() - INTERVAL '2 hours';
 UPDATE ingest_batch SET committed_at = now() - INTERVAL '1 hour'
 """
+A_MOVE = """
+INSERT INTO shard_move (kafka_partition, from_shard, to_shard, state) VALUES (0, 0, 1, 'copy')
+"""
 A_REJECT = """
 INSERT INTO rejected_event (topic_id, kafka_partition, log_offset, logged_at, reason, detail)
 VALUES ('id', 0, 0, now(), '{}', 'why')
@@ -111,7 +114,7 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
         "FOOTFALL_SHARDS",
     ),
     "a move was left": (
-        "INSERT INTO shard_move (kafka_partition, from_shard, to_shard, state) VALUES (0, 0, 1, 'copy')",
+        A_MOVE,
         "partition 0",
         "from shard 0 to 1",
         "footfall shards move --partition 0 --to 1",
