@@ -89,16 +89,19 @@ SELECT line.start_offset, count(*) AS n
  GROUP BY 1
 """
 TIMED: Final = "AND held.ts >= $5 AND held.ts <= $6"
-_RECOUNT: Final = f"""
-UPDATE ingest_batch AS line
-   SET event_rows = coalesce(events.n, 0), item_rows = coalesce(items.n, 0),
-       rejects = coalesce(rejects.n, 0), duplicates = coalesce(repeats.n, 0)
-  FROM unnest($3::int8[]) AS asked (start_offset)
+# What the tables hold of each line: to be joined to lines by their `start_offset`.
+COUNTED: Final = f"""
   LEFT JOIN ({PER_LINE.format(table="events", only=TIMED)}) AS events USING (start_offset)
   LEFT JOIN ({PER_LINE.format(table="event_items", only=TIMED)}) AS items USING (start_offset)
   LEFT JOIN ({PER_LINE.format(table="rejected_event", only="AND held.topic_id = $1")}) AS rejects
  USING (start_offset)
   LEFT JOIN ({PER_LINE.format(table="duplicate_event", only="")}) AS repeats USING (start_offset)
+"""
+_RECOUNT: Final = f"""
+UPDATE ingest_batch AS line
+   SET event_rows = coalesce(events.n, 0), item_rows = coalesce(items.n, 0),
+       rejects = coalesce(rejects.n, 0), duplicates = coalesce(repeats.n, 0)
+  FROM unnest($3::int8[]) AS asked (start_offset) {COUNTED}
  WHERE line.topic_id = $1 AND line.kafka_partition = $2
    AND line.start_offset = asked.start_offset
 """

@@ -9,7 +9,7 @@ import asyncpg
 import polars as pl
 
 from db import history, ledger
-from db.history import PER_LINE, TIMED, Offsets
+from db.history import COUNTED, Offsets
 from db.ledger import LedgerLine
 from db.pools import transaction
 
@@ -44,12 +44,7 @@ SELECT line.start_offset, line.end_offset,
        (coalesce(events.n, 0), coalesce(items.n, 0), coalesce(rejects.n, 0),
         coalesce(repeats.n, 0))::text AS holds
   FROM ingest_batch AS line
-  JOIN unnest($3::int8[]) AS asked (start_offset) USING (start_offset)
-  LEFT JOIN ({PER_LINE.format(table="events", only=TIMED)}) AS events USING (start_offset)
-  LEFT JOIN ({PER_LINE.format(table="event_items", only=TIMED)}) AS items USING (start_offset)
-  LEFT JOIN ({PER_LINE.format(table="rejected_event", only="AND held.topic_id = $1")}) AS rejects
- USING (start_offset)
-  LEFT JOIN ({PER_LINE.format(table="duplicate_event", only="")}) AS repeats USING (start_offset)
+  JOIN unnest($3::int8[]) AS asked (start_offset) USING (start_offset) {COUNTED}
  WHERE line.topic_id = $1 AND line.kafka_partition = $2
    AND (line.event_rows, line.item_rows, line.rejects, line.duplicates) IS DISTINCT FROM
        (coalesce(events.n, 0), coalesce(items.n, 0), coalesce(rejects.n, 0),
