@@ -1,5 +1,6 @@
 """A bug was in the logic; it is mended, history is made again, and every number is right."""
 
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ import psycopg
 import pytest
 
 from footfall.simulate import DAY_MS, Shops
+from tests import warm
 from tests.conftest import World
 from tests.history import days, differences, everything, ingest, own_world, reprocess
+from tests.processes import footfall
 
 EVENTS = 6_000
 BUGS = ["channel", "time", "bots", "verdict"]
@@ -124,3 +127,24 @@ def test_a_rollup_that_lost_rows_without_a_trace_is_found_and_mended(right: Righ
     assert "traffic_hourly" in {bucket["rollup"] for bucket in found["rollups"]}
     assert reprocess(world, "verify", *days(-5, 1), "--repair", "--json")["agrees"]
     assert differences(everything(world), wanted) == []
+
+
+def test_a_run_that_is_interrupted_says_how_to_go_on(right: Right) -> None:
+    world = right.world
+    words = ["reprocess", "run", *days(-5, 2), "--yes", "--rate", "500", "--parallel", "1"]
+    slices = {"FOOTFALL_SLICE_MESSAGES": "200"}
+    with footfall(*words, environment={**world.environment, **slices}) as process:
+        process.wait_for("run ")
+        time.sleep(1.5)
+        process.send(signal.SIGINT)
+        assert process.end(30) == 130
+        told = " ".join(process.lines)
+    (run,) = reprocess(world, "status", "--json")
+    assert run["state"] != "done"
+    assert f"footfall reprocess resume {run['run_id']}" in told
+    narrow = warm.run(["reprocess", "status"], {**world.environment, "COLUMNS": "80"}, 60)
+    assert run["run_id"] in narrow.stdout
+    assert max(map(len, narrow.stdout.splitlines())) <= 80
+    reprocess(world, "resume", run["run_id"])
+    assert reprocess(world, "status", "--json")[0]["state"] == "done"
+    assert differences(everything(world), right.wanted) == []
