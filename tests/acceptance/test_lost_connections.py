@@ -3,12 +3,14 @@ counts once."""
 
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import asyncpg
 import polars as pl
@@ -27,6 +29,15 @@ from tests.conftest import World
 from tests.cutting import Cutter
 from tests.processes import footfall, wait_until
 from tests.service import FIREFOX
+
+SERVERS = "FOOTFALL_TEST_SHARDS"
+
+
+def native(test: Any) -> Any:
+    """A test that ends sessions of a server, of which the embedded one has a single one."""
+    skipped = pytest.mark.skipif(SERVERS not in os.environ, reason=f"{SERVERS} names no server")
+    return pytest.mark.native(skipped(test))
+
 
 POINTS = ["before_fence", "after_fence", "mid_copy", "before_commit", "after_commit"]
 CUTS = 60
@@ -199,7 +210,7 @@ def large_events(merchants: list[int], first: int, count: int) -> Iterator[tuple
         yield str(event["merchant_id"]).encode(), json.dumps(event).encode()
 
 
-@pytest.mark.native
+@native
 def test_a_copy_that_the_server_ends_while_it_waits_is_tried_again(world: World) -> None:
     merchants = world.merchants(4)
     with footfall("ingest", environment=world.environment) as process:
@@ -217,7 +228,7 @@ def test_a_copy_that_the_server_ends_while_it_waits_is_tried_again(world: World)
         assert process.runs
 
 
-@pytest.mark.native
+@native
 def test_two_hundred_terminations_end_no_ingester(world: World) -> None:
     dice = random.Random(11)
     merchants = world.merchants(8)
