@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from db.comments import apply_comments
 from db.installation import ensure_visitor_hash_key
 from db.policies import apply_policies
 from db.roles import apply_roles
@@ -68,6 +69,7 @@ def migrate(
                 ensure_visitor_hash_key(plain, visitor_hash_key)
             apply_policies(plain, max_age_days)
             apply_roles(plain, catalogue=number == 0)
+            apply_comments(plain)
 
 
 def _engine(dsn: str) -> sa.Engine:
