@@ -139,12 +139,13 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(right: Right) -> None:
         process.send(signal.SIGINT)
         assert process.end(30) == 130
         told = " ".join(process.lines)
-    (run,) = reprocess(world, "status", "--json")
+    known = reprocess(world, "status", "--json")
+    (run,) = [each for each in known if f"footfall reprocess resume {each['run_id']}" in told]
     assert run["state"] != "done"
-    assert f"footfall reprocess resume {run['run_id']}" in told
     narrow = warm.run(["reprocess", "status"], {**world.environment, "COLUMNS": "80"}, 60)
     assert run["run_id"] in narrow.stdout
     assert max(map(len, narrow.stdout.splitlines())) <= 80
     reprocess(world, "resume", run["run_id"])
-    assert reprocess(world, "status", "--json")[0]["state"] == "done"
+    (ended,) = reprocess(world, "status", run["run_id"], "--json")
+    assert ended["state"] == "done"
     assert differences(everything(world), right.wanted) == []
