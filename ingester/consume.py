@@ -291,6 +291,11 @@ class TopicReader:
         """What we read now."""
         return set(self._positions)
 
+    @property
+    def positions(self) -> dict[int, int]:
+        """The offset behind the last batch of each of our partitions."""
+        return {partition: each.next_offset for partition, each in self._positions.items()}
+
     def _describe(self) -> Topic:
         answer = self._admin.describe_topics(
             TopicCollection([self._settings.topic]), request_timeout=10

@@ -40,7 +40,7 @@ class Lane:
         self._enrichment = enrichment
         self._gathered: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._ready: asyncio.Queue[Ready] = asyncio.Queue(1)
-        self._handed_in = 0
+        self.handed_in = 0  # batches
         self._done = 0
         self._moved_at = 0.0  # when a batch was last handed in, processed, committed or tried
 
@@ -71,8 +71,12 @@ class Lane:
     @property
     def stalled_s(self) -> float:
         """For how long it has had work and neither did any of it nor failed at it, in seconds."""
-        idle = self._done == self._handed_in
-        return 0.0 if idle else time.monotonic() - self._moved_at
+        return 0.0 if self.is_idle else time.monotonic() - self._moved_at
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was handed in is stored or was given up."""
+        return self._done == self.handed_in
 
     @property
     def has_room(self) -> bool:
@@ -91,7 +95,7 @@ class Lane:
     def hand_in(self, batch: Batch) -> None:
         """Take a batch; only when there is room."""
         self._gathered.put_nowait(batch)
-        self._handed_in += 1
+        self.handed_in += 1
         self._moved_at = time.monotonic()
 
     async def process(self) -> None:

@@ -117,7 +117,7 @@ class Pipeline:
             start(f"load_{lane.shard}", lane.load)
             start(f"refresh_{lane.shard}", partial(self._refresh, pool))
             start(f"shard_watch_{lane.shard}", partial(self._watch, lane.shard, pool))
-        start("heartbeat", partial(self._heartbeat, reader))
+        start("heartbeat", partial(self._heartbeat, reader, lanes))
         start("topic_check", partial(self._watch_topic, reader))
         start("map_check", self._watch_map)
         start("progress", partial(self._watch_progress, reader, lanes))
@@ -220,7 +220,7 @@ class Pipeline:
         pool = self._placement.pool_of(partition)
         await ledger.note_halt(pool, self._settings.topic, partition, reason)
 
-    async def _heartbeat(self, reader: TopicReader) -> None:
+    async def _heartbeat(self, reader: TopicReader, lanes: Sequence[Lane]) -> None:
         """Keep `applied_until` true while nothing arrives, and the lag known."""
         told: set[int] = set()
         stands: dict[int, int] = {}  # as the shards last said
@@ -232,10 +232,7 @@ class Pipeline:
                 log.warning("heartbeat", error=repr(error))
                 continue
             answers = await asyncio.gather(
-                *(
-                    self._note_applied(reader.topic_id, shard, seen_at, ends)
-                    for shard in range(len(self._pools))
-                )
+                *(self._note_applied(reader, lane, seen_at, ends) for lane in lanes)
             )
             for answer in answers:
                 stands |= answer
@@ -247,17 +244,26 @@ class Pipeline:
                 telemetry.LAG.labels(partition).set(count)
 
     async def _note_applied(
-        self, topic_id: str, shard: int, seen_at: datetime, ends: dict[int, int]
+        self, reader: TopicReader, lane: Lane, seen_at: datetime, ends: dict[int, int]
     ) -> dict[int, int]:
         """Where a shard's partitions stand; nothing where it does not answer."""
-        here = {p: ends[p] for p in self._placement.here(ends, shard)}
+        here = {p: ends[p] for p in self._placement.here(ends, lane.shard)}
         if not here:
             return {}
+        was_idle, handed_in, positions = lane.is_idle, lane.handed_in, reader.positions
+        pool = self._pools[lane.shard]
         try:
-            return await ledger.note_applied(self._pools[shard], topic_id, seen_at, here)
+            stands = await ledger.note_applied(pool, reader.topic_id, seen_at, here)
         except TROUBLES as error:
-            log.warning("heartbeat", shard=shard, error=repr(error))
+            log.warning("heartbeat", shard=lane.shard, error=repr(error))
             return {}
+        if was_idle and lane.handed_in == handed_in:
+            # A server that crashed may have lost commits: it is not asked to wait for its disk.
+            behind = {p for p, at in stands.items() if at < positions.get(p, 0)}
+            if behind:
+                log.warning("commits_lost", shard=lane.shard, partitions=sorted(behind))
+                self._astray |= behind
+        return stands
 
     async def _watch_progress(self, reader: TopicReader, lanes: Sequence[Lane]) -> None:
         while True:

@@ -156,6 +156,36 @@ async def test_a_cut_at_any_step_costs_seconds_and_no_event(
     assert wrong == [], oracle.describe(wrong)
 
 
+async def test_commits_that_a_server_lost_are_made_again(world: World) -> None:
+    """As after a crash: a commit does not wait for the disk. No later message tells of it."""
+    (merchant,) = world.merchants(1)
+    ingester = Pipeline(Environment.read(world.environment).ingest_settings())
+    running = asyncio.create_task(ingester.run())
+    try:
+        count = world.write(iter(page_views(merchant)))
+        all_in = partial(all_stored, world, [merchant], count)
+        await until(all_in, 20, lambda: f"{ingester.supervisor.health}")
+        for dsn in world.shards:
+            with psycopg.connect(dsn) as connection:
+                lost = connection.execute(
+                    "DELETE FROM ingest_batch WHERE topic_id = (SELECT topic_id FROM ingest_offset "
+                    "WHERE topic = %s LIMIT 1) RETURNING kafka_partition, start_offset",
+                    (world.topic,),
+                ).fetchall()
+                connection.execute("DELETE FROM events WHERE merchant_id = %s", (merchant,))
+                for partition, start in lost:
+                    connection.execute(
+                        "UPDATE ingest_offset SET next_offset = least(next_offset, %s) "
+                        "WHERE topic = %s AND kafka_partition = %s",
+                        (start, world.topic, partition),
+                    )
+        assert not all_in()
+        await until(all_in, 20, lambda: f"{ingester.supervisor.health}")
+    finally:
+        ingester.stop()
+        await asyncio.wait_for(running, 60)
+
+
 def test_cuts_at_random_moments_end_no_ingester(world: World, cutter: Cutter) -> None:
     dice = random.Random(7)
     merchants = world.merchants(8)
