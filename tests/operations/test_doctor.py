@@ -38,6 +38,7 @@ SELECT (jsonb_populate_record(NULL::_timescaledb_internal.bgw_job_stat, jsonb_bu
        'total_failures', 1, 'total_crashes', 0, 'consecutive_failures', 1,
        'consecutive_crashes', 0, 'flags', 0))).*
   FROM _timescaledb_config.bgw_job WHERE proc_name = 'policy_retention' ORDER BY id LIMIT 1
+    ON CONFLICT (job_id) DO UPDATE SET last_run_success = false, last_finish = now()
 """
 NOT_REFRESHED = """
 UPDATE refresh_state SET refreshed_at = now() - INTERVAL '2 hours';
