@@ -1,5 +1,6 @@
 """The description of the API as a page at /schema, whole without the internet."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +16,8 @@ _CSS: Final = "swagger-ui.css"
 _BUNDLE: Final = "swagger-ui-bundle.js"
 _PRESET: Final = "swagger-ui-standalone-preset.js"
 _FOLDER: Final = Path(swagger_ui.__file__).parent / "static"
-_PARTS: Final = {name: Asset.read(_FOLDER / name) for name in (_CSS, _BUNDLE, _PRESET)}
-_KEPT: Final = {"Cache-Control": "public, max-age=3600"}
+_NAMES: Final = (_CSS, _BUNDLE, _PRESET)
+_CACHED: Final = {"Cache-Control": "public, max-age=3600"}
 
 
 def page() -> SwaggerRenderPlugin:
@@ -30,7 +31,13 @@ def page() -> SwaggerRenderPlugin:
     )
 
 
-@get(f"{_AT}/{{name:str}}", include_in_schema=False, sync_to_thread=False)
+@get(f"{_AT}/{{name:str}}", include_in_schema=False, sync_to_thread=True)
 def part(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
-    """What the page loads."""
-    return sent(request, _PARTS.get(name), _KEPT)
+    """A file that the page loads."""
+    return sent(request, _asset(name) if name in _NAMES else None, _CACHED)
+
+
+@cache
+def _asset(name: str) -> Asset:
+    """Read and compressed at the first request: not every worker is asked for its documentation."""
+    return Asset.read(_FOLDER / name)

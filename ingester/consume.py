@@ -109,7 +109,6 @@ class TopicReader:
         self._failed: BaseException | None = None
         self._fetch = FetchSize()
         self.on_assigned: Callable[[set[int]], None] = lambda _: None
-        self.topic_id = ""
         self.topic = Topic("", 0, "")  # as it was when the group was joined
         self.polled_at = time.time()
         self._policy = (-math.inf, "")
@@ -150,7 +149,6 @@ class TopicReader:
             KafkaException: the topic does not exist or the broker does not answer.
         """
         self.topic = await self._on_thread(self._describe)
-        self.topic_id = self.topic.topic_id
         await self._on_thread(
             lambda: self._consumer.subscribe(
                 [self._settings.topic],
@@ -290,6 +288,11 @@ class TopicReader:
     def partitions(self) -> set[int]:
         """What we read now."""
         return set(self._positions)
+
+    @property
+    def topic_id(self) -> str:
+        """The topic's id when the group was joined."""
+        return self.topic.topic_id
 
     @property
     def positions(self) -> dict[int, int]:

@@ -159,13 +159,14 @@ def _line(batch: Batch, span: Span, stored: Outcome) -> LedgerLine:
         item_rows=stored.items.filter(here).height,
         rejects=rejects.height,
         duplicates=repeated.height,
-        min_ts=_moment(changed.min()),
-        max_ts=_moment(changed.max()),
+        min_ts=instant_or_none(changed.min()),
+        max_ts=instant_or_none(changed.max()),
         min_logged_at=first or span.logged_at,
-        first_ts=_moment(all_times.min()),
-        last_ts=_moment(all_times.max()),
+        first_ts=instant_or_none(all_times.min()),
+        last_ts=instant_or_none(all_times.max()),
     )
 
 
-def _moment(value: object) -> datetime | None:
+def instant_or_none(value: object) -> datetime | None:
+    """The minimum or maximum of a datetime column, which is None where the column is empty."""
     return value if isinstance(value, datetime) else None

@@ -11,6 +11,7 @@ from db import ledger_audit
 from db.ledger import LedgerLine, Span
 from db.ledger_audit import LedgerDiffers
 from events.transform import LOGIC_VERSION
+from ingester.load import instant_or_none
 from reprocess.source import Source
 from reprocess.work import Work
 
@@ -52,11 +53,11 @@ async def _lines_from_log(source: Source, work: Work, gap: LedgerDiffers) -> lis
                 item_rows=0,
                 rejects=0,
                 duplicates=0,
-                min_ts=_or_none(made.rows["ts"].min()),
-                max_ts=_or_none(made.rows["ts"].max()),
+                min_ts=instant_or_none(made.rows["ts"].min()),
+                max_ts=instant_or_none(made.rows["ts"].max()),
                 min_logged_at=_moment(messages.logged_ms.min()),
-                first_ts=_or_none(times.min()),
-                last_ts=_or_none(times.max()),
+                first_ts=instant_or_none(times.min()),
+                last_ts=instant_or_none(times.max()),
             )
         )
         at = end
@@ -68,7 +69,3 @@ async def _lines_from_log(source: Source, work: Work, gap: LedgerDiffers) -> lis
 
 def _moment(epoch_ms: np.int64) -> datetime:
     return datetime.fromtimestamp(int(epoch_ms) / 1000, UTC)
-
-
-def _or_none(value: object) -> datetime | None:
-    return value if isinstance(value, datetime) else None
