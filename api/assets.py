@@ -1,5 +1,4 @@
-"""Files that browsers load: read once, held ready in memory, and answered with 304 to whoever has
-them already."""
+"""Static files for browsers: read once, served from memory, 304 where the browser has them."""
 
 import gzip
 import hashlib
@@ -40,7 +39,7 @@ class Asset:
 def sent(
     request: Request[Any, Any, Any], asset: Asset | None, headers: dict[str, str]
 ) -> Response[bytes]:
-    """A file, packed for whoever can unpack it.
+    """A file, compressed where the browser accepts gzip.
 
     Raises:
         ProblemDetailsException: 404, there is no such file.

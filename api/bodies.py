@@ -248,7 +248,7 @@ class _Outline:
         return opening + int(np.argmax(self.depth[opening:] < depth))
 
     def elements(self, body: bytes, opening: int, depth: int, most: int) -> list[bytes]:
-        """What stands between the commas of the array that opens here, at most so many."""
+        """The elements of the array that opens here, at most `most` of them."""
         closing = self.closing(opening, depth)
         span = slice(opening, closing)
         commas = (self.codes[span] == 0x2C) & (self.depth[span] == depth) & ~self.quoted[span]

@@ -3,7 +3,7 @@
 Servers and pages have a share each, and within it each merchant; of pages also each address. So
 what comes by public keys leaves room for servers, one merchant for the others, and one visitor for
 the merchant's others. The first bytes of a body are free, so that a page view or an order finds
-room whoever sends large bodies; the number of connections bounds them.
+room while others send large bodies; the number of connections bounds them.
 """
 
 from collections import Counter

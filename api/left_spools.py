@@ -1,5 +1,5 @@
-"""Spools that no process holds: of a worker that was killed, of more workers than now, of another
-port. Their events were accepted, so whoever runs hands them on."""
+"""Spools without a process: of a worker that was killed, of more workers than now, of another port.
+Their events were accepted, so any running worker drains them."""
 
 import fcntl
 from pathlib import Path

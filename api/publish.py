@@ -65,7 +65,7 @@ class Publisher:
     ) -> None:
         self._topic = topic
         self.spool = Spool.take(directory)
-        self.left_bytes = 0  # in spools of this data directory that nobody holds
+        self.left_bytes = 0  # in spools of this data directory without a process
         self._root = directory.parent
         self._loop = asyncio.get_running_loop()
         self._settings: dict[str, Any] = {
@@ -175,7 +175,7 @@ class Publisher:
                 await self._drain_segment(self.spool, segment)
 
     async def _take_over(self) -> None:
-        """Hand on what stands in spools that nobody holds."""
+        """Drain spools that have no process."""
         while True:
             self.left_bytes = await asyncio.to_thread(left_bytes, self._root)
             telemetry.LEFT_SPOOL_BYTES.set(self.left_bytes)

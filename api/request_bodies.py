@@ -1,4 +1,4 @@
-"""A request's body that nobody reads to its end, or that has no end.
+"""Request bodies that are not read to their end, or that break off.
 
 A connection is closed when its request is answered before the body was read: the client, still
 writing, may see the close and not the answer. So a refusal first takes in what is left of the body.

@@ -50,7 +50,7 @@ class Spool:
     def __init__(self, directory: Path, lock_file: IO[bytes], max_bytes: int = MAX_BYTES) -> None:
         self._directory, self._lock_file = directory, lock_file
         self._max_bytes = max_bytes
-        for unfinished in directory.glob("*.part"):  # of an older version; promised to nobody
+        for unfinished in directory.glob("*.part"):  # of an older version; never acknowledged
             unfinished.unlink()
         self._sealed = [_Segment(path, path.stat().st_size) for path in segments_in(directory)]
         self._last = max((int(each.path.stem) for each in self._sealed), default=0)

@@ -23,7 +23,7 @@ TABLES: Final[dict[str, str]] = {
     "event_items": "One row for each product of an event; product revenue is price_minor times "
     "quantity of counted purchases. Leave out bots (NOT is_bot)",
     "rejected_event": "One row for each message that is no event, with the rule that it broke",
-    "ingest_offset": "Where each partition of the topic stands: the next offset to be read",
+    "ingest_offset": "The next offset to read of each partition of the topic",
     "ingest_batch": "The ledger: one row for each range of offsets that one transaction stored",
     "refresh_state": "Up to when each rollup holds what was stored",
     "refresh_day": "UTC days that a rollup has yet to compute again, and why where that fails",

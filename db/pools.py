@@ -86,8 +86,8 @@ async def open_pool(
 
 @asynccontextmanager
 async def borrowed(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
-    """A connection of a pool. After any error it is thrown away: nobody can say in what state it
-    is, and to ask it may take for ever.
+    """A connection of a pool, discarded after any error: its state is then unknown, and asking the
+    server may block without limit.
 
     Raises:
         TimeoutError: none was free within a minute.

@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from tests import oracle
 from tests.acceptance.test_supervised import page_views, stored, until
 from tests.conftest import World
 from tests.cutting import Cutter
-from tests.processes import footfall, wait_until
+from tests.processes import Process, footfall, wait_until
 from tests.service import FIREFOX
 
 SERVERS = "FOOTFALL_TEST_SHARDS"
@@ -35,7 +35,8 @@ SERVERS = "FOOTFALL_TEST_SHARDS"
 
 def native(test: Any) -> Any:
     """A test that ends sessions of a server, of which the embedded one has a single one."""
-    skipped = pytest.mark.skipif(SERVERS not in os.environ, reason=f"{SERVERS} names no server")
+    missing = f"the embedded database has one session: name a TimescaleDB server in {SERVERS}"
+    skipped = pytest.mark.skipif(not os.environ.get(SERVERS), reason=missing)
     return pytest.mark.native(skipped(test))
 
 
@@ -122,6 +123,34 @@ def test_only_an_error_that_names_a_value_costs_an_event(error: Exception, kind:
     assert kind_of(error) == kind
 
 
+def counted_once(world: World, merchants: list[int]) -> None:
+    truth = oracle.truth(world.bootstrap, world.topic)
+    wrong = oracle.differences(truth, world.shards, world.topic, merchants)
+    assert wrong == [], oracle.describe(wrong)
+
+
+@contextmanager
+def two_ingesters(world: World) -> Iterator[tuple[Process, Process]]:
+    """Both running and ready."""
+    with (
+        footfall("ingest", environment=world.environment) as one,
+        footfall("ingest", environment=world.environment) as two,
+    ):
+        for each in (one, two):
+            each.wait_for("ingesting")
+        yield one, two
+
+
+def recovered(
+    world: World, merchants: list[int], wanted: int, ingesters: tuple[Process, Process]
+) -> None:
+    """All is stored within ten seconds, and both ingesters run."""
+    last_lines = "\n".join(line for each in ingesters for line in each.lines[-10:])
+    wait_until(partial(all_stored, world, merchants, wanted), 10, last_lines)
+    for each in ingesters:
+        assert each.runs
+
+
 def all_stored(world: World, merchants: list[int], wanted: int) -> bool:
     return stored(world, merchants) == wanted
 
@@ -151,9 +180,7 @@ async def test_a_cut_at_any_step_costs_seconds_and_no_event(
     finally:
         ingester.stop()
         await asyncio.wait_for(running, 60)
-    truth = oracle.truth(world.bootstrap, world.topic)
-    wrong = oracle.differences(truth, world.shards, world.topic, merchants)
-    assert wrong == [], oracle.describe(wrong)
+    counted_once(world, merchants)
 
 
 async def test_commits_that_a_server_lost_are_made_again(world: World) -> None:
@@ -190,12 +217,7 @@ def test_cuts_at_random_moments_end_no_ingester(world: World, cutter: Cutter) ->
     dice = random.Random(7)
     merchants = world.merchants(8)
     through = replace(world, shards=[cutter.dsn, *world.shards[1:]])
-    with (
-        footfall("ingest", environment=through.environment) as one,
-        footfall("ingest", environment=through.environment) as two,
-    ):
-        for each in (one, two):
-            each.wait_for("ingesting")
+    with two_ingesters(through) as ingesters:
         wanted = 0
         for _ in range(CUTS):
             wanted += world.write(large_events(merchants, wanted, 300))
@@ -205,16 +227,8 @@ def test_cuts_at_random_moments_end_no_ingester(world: World, cutter: Cutter) ->
                     time.sleep(0.2)
                     cutter.cut()
             cutter.cut()
-        wait_until(
-            lambda: stored(world, merchants) == wanted,
-            10,
-            "\n".join([*one.lines[-10:], *two.lines[-10:]]),
-        )
-        assert one.runs
-        assert two.runs
-    truth = oracle.truth(world.bootstrap, world.topic)
-    wrong = oracle.differences(truth, world.shards, world.topic, merchants)
-    assert wrong == [], oracle.describe(wrong)
+        recovered(world, merchants, wanted, ingesters)
+    counted_once(world, merchants)
 
 
 _TERMINATE = (
@@ -264,23 +278,12 @@ def test_two_hundred_terminations_end_no_ingester(world: World) -> None:
     merchants = world.merchants(8)
     with (
         psycopg.connect(world.shards[0], autocommit=True) as killing,
-        footfall("ingest", environment=world.environment) as one,
-        footfall("ingest", environment=world.environment) as two,
+        two_ingesters(world) as ingesters,
     ):
-        for each in (one, two):
-            each.wait_for("ingesting")
         wanted = ended = 0
         while ended < 200:
             wanted += world.write(large_events(merchants, wanted, 2_000))
             time.sleep(dice.uniform(0, 0.3))
             ended += len(killing.execute(_TERMINATE, (dice.randrange(1, 4),)).fetchall())
-        wait_until(
-            partial(all_stored, world, merchants, wanted),
-            10,
-            "\n".join([*one.lines[-10:], *two.lines[-10:]]),
-        )
-        assert one.runs
-        assert two.runs
-    truth = oracle.truth(world.bootstrap, world.topic)
-    wrong = oracle.differences(truth, world.shards, world.topic, merchants)
-    assert wrong == [], oracle.describe(wrong)
+        recovered(world, merchants, wanted, ingesters)
+    counted_once(world, merchants)

@@ -18,6 +18,8 @@ SELECT n % 500, '2026-09-09Z'::timestamptz + n * INTERVAL '10 ms', 'page_view', 
        'Direct', 'desktop', false, true, 0, 902, n, now(), 'id-' || n
   FROM generate_series($1::int8, $2::int8) AS n
 """
+# Of one merchant and one time.
+AT_ONCE = MANY.replace("n % 500", "7").replace(" + n * INTERVAL '10 ms'", "")
 SOME = """
 SELECT merchant_id, ts, event_id, from_public_key, logged_at FROM events
  WHERE kafka_partition = 902 AND log_offset % $1 = 0 ORDER BY log_offset
@@ -52,8 +54,7 @@ async def test_a_plan_of_an_empty_chunk_is_not_kept(shard: str) -> None:
 async def test_many_events_of_one_time_are_told_apart_by_the_index(shard: str) -> None:
     async with trial(shard, INGEST_SETTINGS) as connection:
         recent = RecentKeys(timedelta(minutes=15))
-        at_once = MANY.replace("n % 500", "7").replace(" + n * INTERVAL '10 ms'", "")
-        await connection.execute(at_once, 1, 60_000)
+        await connection.execute(AT_ONCE, 1, 60_000)
         again = await one_in(connection, 120)
         await duplicates(connection, recent, again)  # to have met them
         # By the index some milliseconds; by looking at 60,000 rows for each of them, a minute.
@@ -65,9 +66,7 @@ async def test_orders_of_one_time_are_taken_back_together(shard: str) -> None:
     """By whoever makes many public purchases of one time, before a server's of the same orders."""
     async with trial(shard, INGEST_SETTINGS) as connection:
         at_once = (
-            MANY.replace("n % 500", "7")
-            .replace(" + n * INTERVAL '10 ms'", "")
-            .replace("'page_view'", "'purchase'")
+            AT_ONCE.replace("'page_view'", "'purchase'")
             .replace("event_id)", "event_id, order_id, from_public_key)")
             .replace("'id-' || n", "'id-' || n, 'order-' || n, true")
         )

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -86,8 +87,8 @@ def test_a_window_is_given_one_way(world: World, words: tuple[str, ...]) -> None
     reprocess(world, "verify", *words, code=2)
 
 
-async def test_the_partition_that_waits_longest_counts(world: World) -> None:
-    """Looks at single partitions come together to one at all of them."""
+async def with_two_partitions(world: World) -> asyncpg.Pool:
+    """The first shard, with partitions 0 and 2 of this topic in it."""
     pool = await open_pool(world.shards[0], WRITER_SETTINGS, size=1)
     for partition in (0, 2):
         await pool.execute(
@@ -96,6 +97,12 @@ async def test_the_partition_that_waits_longest_counts(world: World) -> None:
             world.topic,
             partition,
         )
+    return pool
+
+
+async def test_the_partition_that_waits_longest_counts(world: World) -> None:
+    """Looks at single partitions come together to one at all of them."""
+    pool = await with_two_partitions(world)
 
     async def look(partition: int | None, *, until: datetime) -> datetime | None:
         start = until - timedelta(days=1)
@@ -112,14 +119,7 @@ async def test_the_partition_that_waits_longest_counts(world: World) -> None:
 
 
 async def test_looks_at_each_partition_end_what_a_look_at_all_found(world: World) -> None:
-    pool = await open_pool(world.shards[0], WRITER_SETTINGS, size=1)
-    for partition in (0, 2):
-        await pool.execute(
-            "INSERT INTO ingest_offset (topic, kafka_partition, topic_id, next_offset) "
-            "VALUES ($1, $2, 'id', 0)",
-            world.topic,
-            partition,
-        )
+    pool = await with_two_partitions(world)
     start, end = (datetime(2026, 11, day, tzinfo=UTC) for day in (2, 4))
 
     async def look(partition: int | None, differences: int, end: datetime = end) -> int:
